@@ -1,0 +1,1 @@
+"""Pure nouns: states, limits, retry arithmetic, errors. No clock, no I/O."""
