@@ -1,0 +1,84 @@
+"""Servers of the cluster, and the channel between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+import psycopg
+
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.statements import statement
+
+CHANNEL = "atlasqueue"
+
+
+class ServerRow(NamedTuple):
+    """A server beside the leader's row; server_id is None when no server was seen."""
+
+    server_id: str | None
+    address: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    leader: str | None
+    term: int | None
+    leader_time_left_s: float | None
+
+
+async def ping(database: Database) -> datetime:
+    """The database's clock."""
+    clock: datetime = (await database.run("ping"))[0][0]
+    return clock
+
+
+async def record_server(database: Database, server_id: str, address: str, version: str) -> None:
+    """This server lives."""
+    await database.run(
+        "record_server", {"server_id": server_id, "address": address, "version": version}
+    )
+
+
+async def forget_servers(database: Database, server_id: str) -> None:
+    """This server stops; long unseen ones are forgotten too."""
+    await database.run("forget_servers", {"server_id": server_id})
+
+
+async def get_cluster(database: Database, seen_within_s: float) -> list[ServerRow]:
+    """The servers seen of late, each beside the leader's row."""
+    rows = await database.run("get_cluster", {"seen_within_s": seen_within_s})
+    return [ServerRow._make(row) for row in rows]
+
+
+async def notify(database: Database, message: str) -> None:
+    """Wakes the other servers, in a transaction of its own."""
+    await database.run("notify", {"channel": CHANNEL, "message": message})
+
+
+@asynccontextmanager
+async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
+    """Messages of the channel, on a connection of its own; ends with OperationalError when it breaks."""
+    connection = await psycopg.AsyncConnection.connect(
+        database_url,
+        autocommit=True,
+        connect_timeout=5,
+        application_name="atlasqueue-listen",
+        keepalives_idle=10,
+        keepalives_interval=3,
+        keepalives_count=3,
+    )
+    try:
+        await connection.execute(statement("listen"))
+
+        async def messages() -> AsyncIterator[str]:
+            async for notification in connection.notifies():
+                yield notification.payload
+
+        yield messages()
+    finally:
+        # A cancelled reader may leave the connection in the middle of a message.
+        with_timeout = asyncio.wait_for(connection.close(), 1)
+        await with_timeout

@@ -1,0 +1,159 @@
+"""Applies migrations/*.sql, in order, each once.
+
+Plain SQL, forward only, each in its own transaction. Several servers may start together: one holds the
+advisory lock and the others poll for it. Polling, not waiting inside `pg_advisory_lock`, because a
+waiter holds a snapshot open, which blocks CREATE INDEX CONCURRENTLY for as long as it waits
+(hexpm/hexpm#1835).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+
+from atlasqueue_server.model.errors import DatabaseUnavailable
+from atlasqueue_server.store.statements import statement
+
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+
+LOCK_KEY = 0x61746C6173
+LOCK_POLL_S = 0.1
+OLDEST_POSTGRES = 150000
+
+
+class SchemaTooNew(Exception):
+    """The database's schema is newer than this server knows: run a newer server."""
+
+
+class SchemaTooOld(Exception):
+    """The database's schema is older than this server needs: run `atlasqueue-server migrate`."""
+
+
+class PostgresTooOld(Exception):
+    """PostgreSQL is older than 15."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: its number and its text."""
+
+    version: int
+    name: str
+    text: str
+
+
+@dataclass(slots=True)
+class MigrationReport:
+    """What migrate found and did: the versions before and after, and the names of what was applied."""
+
+    before: int
+    version: int
+    applied: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+
+
+def _directory() -> Traversable:
+    packaged = files("atlasqueue_server") / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
+
+
+def known_migrations() -> list[Migration]:
+    """The migrations that this server comes with, in order."""
+    found = []
+    for file in _directory().iterdir():
+        number = file.name.partition("_")[0]
+        if file.name.endswith(".sql") and number.isdigit():
+            found.append(Migration(int(number), file.name, file.read_text("utf-8")))
+    return sorted(found, key=lambda m: m.version)
+
+
+async def migrate(database_url: str, *, dry_run: bool = False) -> MigrationReport:
+    """Brings the schema up to date; safe when several servers call it at once.
+
+    Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            database_url, autocommit=True, connect_timeout=10, application_name="atlasqueue-migrate"
+        )
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    async with connection:
+        if connection.info.server_version < OLDEST_POSTGRES:
+            raise PostgresTooOld(
+                f"PostgreSQL {connection.info.server_version // 10000} is too old: 15 or newer is needed"
+            )
+        if dry_run:
+            return await _status(connection)
+        while not await _try_lock(connection):
+            await asyncio.sleep(LOCK_POLL_S)
+        try:
+            return await _apply(connection)
+        finally:
+            await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
+
+
+async def check_schema(database_url: str) -> int:
+    """The schema's version. Raises SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable."""
+    report = await migrate(database_url, dry_run=True)
+    if report.pending:
+        raise SchemaTooOld(
+            f"the database's schema is at version {report.before} and lacks {', '.join(report.pending)}: "
+            "run `atlasqueue-server migrate` first"
+        )
+    return report.version
+
+
+async def _try_lock(connection: Connection) -> bool:
+    cursor = await connection.execute(statement("try_migration_lock"), {"key": LOCK_KEY})
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def _version(connection: Connection) -> int:
+    cursor = await connection.execute(statement("has_migrations"))
+    row = await cursor.fetchone()
+    if not row or not row[0]:
+        return 0
+    cursor = await connection.execute(statement("get_schema_version"))
+    row = await cursor.fetchone()
+    assert row is not None
+    assert isinstance(row[0], int)
+    return row[0]
+
+
+async def _status(connection: Connection) -> MigrationReport:
+    version = await _version(connection)
+    known = known_migrations()
+    newest = known[-1].version
+    if version > newest:
+        raise SchemaTooNew(
+            f"the database's schema is at version {version}, newer than this server knows "
+            f"({newest}): run a newer server"
+        )
+    pending = [m.name for m in known if m.version > version]
+    return MigrationReport(before=version, version=version, pending=pending)
+
+
+async def _apply(connection: Connection) -> MigrationReport:
+    report = await _status(connection)
+    for migration in known_migrations():
+        if migration.version <= report.before:
+            continue
+        async with connection.transaction():
+            # The files are part of the program, which is what LiteralString stands for.
+            await connection.execute(cast(LiteralString, migration.text))
+            await connection.execute(
+                statement("record_migration"),
+                {"version": migration.version, "name": migration.name},
+            )
+        report.applied.append(migration.name)
+        report.version = migration.version
+    report.pending.clear()
+    return report

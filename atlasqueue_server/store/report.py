@@ -1,0 +1,111 @@
+"""The verbs that a worker reports, each its own statement, and what became of the reports they did not move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import Outcome, OutcomeKind
+from atlasqueue_server.model.states import State
+from atlasqueue_server.store.database import Connection, Database, Row, fetch, send
+
+Cursor = psycopg.AsyncCursor[Row]
+
+STATEMENTS = {
+    OutcomeKind.COMPLETE: "complete_jobs_if_fenced",
+    OutcomeKind.FAIL: "fail_jobs_if_fenced",
+    OutcomeKind.REJECT: "reject_jobs_if_fenced",
+    OutcomeKind.SNOOZE: "snooze_jobs_if_fenced",
+    OutcomeKind.RELEASE: "release_jobs_if_fenced",
+    OutcomeKind.CANCEL: "cancel_jobs_if_fenced",
+    OutcomeKind.UNKNOWN_KIND: "set_aside_unknown_kinds_if_fenced",
+}
+
+POLICY_DEFAULTS = {
+    "max_attempts": limits.MAX_ATTEMPTS_DEFAULT,
+    "backoff_initial_ms": limits.BACKOFF_INITIAL_MS_DEFAULT,
+    "backoff_multiplier": limits.BACKOFF_MULTIPLIER_DEFAULT,
+    "backoff_cap_ms": limits.BACKOFF_CAP_MS_DEFAULT,
+}
+
+
+def _errors(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "error_types": [o.error.type for o in outcomes],
+        "error_messages": [o.error.message for o in outcomes],
+        "error_stacks": [o.error.stack for o in outcomes],
+    }
+
+
+def _params(queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "queue": queue,
+        "job_ids": [o.job_id for o in outcomes],
+        "fences": [o.fence for o in outcomes],
+    }
+    match kind:
+        case OutcomeKind.COMPLETE:
+            params["results"] = [o.result for o in outcomes]
+        case OutcomeKind.FAIL:
+            params |= POLICY_DEFAULTS | _errors(outcomes)
+            params["retry_afters_ms"] = [o.delay_ms for o in outcomes]
+        case OutcomeKind.REJECT:
+            params |= _errors(outcomes)
+            params["cause"] = "r"
+        case OutcomeKind.SNOOZE:
+            params["delays_ms"] = [o.delay_ms for o in outcomes]
+        case OutcomeKind.UNKNOWN_KIND:
+            params["delay_s"] = limits.UNKNOWN_KIND_DELAY_S
+            params["unknown_kind_deliveries"] = limits.UNKNOWN_KIND_DELIVERIES_MAX
+        case OutcomeKind.RELEASE | OutcomeKind.CANCEL:
+            pass
+    return params
+
+
+async def send_report_if_fenced(
+    connection: Connection, queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]
+) -> Cursor:
+    """Sends one verb for some jobs of one queue, sorted by id; its rows are the jobs that moved."""
+    return await send(connection, STATEMENTS[kind], _params(queue, kind, outcomes))
+
+
+async def fetch_moved(cursor: Cursor) -> dict[str, State]:
+    """By id: where the jobs that a report moved stand now."""
+    return {job_id: State(state) for job_id, state in await fetch(cursor)}
+
+
+async def bury_lost_bodies(database: Database, queue: str, jobs: Sequence[tuple[str, int]]) -> None:
+    """Leased jobs (id, fence) whose body is missing become dead letters BODY_LOST."""
+    ordered = sorted(jobs)
+    message = "the job's body is missing from the database"
+    await database.run(
+        "reject_jobs_if_fenced",
+        {
+            "queue": queue,
+            "job_ids": [job_id for job_id, _ in ordered],
+            "fences": [fence for _, fence in ordered],
+            "error_types": [None] * len(ordered),
+            "error_messages": [message] * len(ordered),
+            "error_stacks": [None] * len(ordered),
+            "cause": "b",
+        },
+    )
+
+
+async def classify_reports(
+    database: Database, queue: str, outcomes: Sequence[Outcome]
+) -> dict[tuple[str, int], str]:
+    """By (id, fence): already_applied, stale, not_found, or retry for one to report again."""
+    rows = await database.run(
+        "classify_reports",
+        {
+            "queue": queue,
+            "job_ids": [o.job_id for o in outcomes],
+            "fences": [o.fence for o in outcomes],
+            "outcomes": [o.kind.value for o in outcomes],
+        },
+    )
+    return {(job_id, fence): answer for job_id, fence, answer in rows}

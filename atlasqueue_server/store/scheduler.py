@@ -1,0 +1,156 @@
+"""Statements of the scheduler: each checks the leader's term in its WHERE."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+from psycopg import sql
+
+from atlasqueue_server.model import limits
+from atlasqueue_server.store.database import Database, Row
+from atlasqueue_server.store.report import POLICY_DEFAULTS
+from atlasqueue_server.store.statements import statement
+
+
+class Term(NamedTuple):
+    """A term of leadership."""
+
+    term: int
+    holder: str
+
+    @property
+    def params(self) -> dict[str, object]:
+        """As parameters of a statement."""
+        return {"term": self.term, "holder": self.holder}
+
+
+async def take_leadership_if_free(database: Database, holder: str, lease_s: float) -> Term | None:
+    """A new term; None: somebody else leads."""
+    rows = await database.run("take_leadership_if_free", {"holder": holder, "lease_s": lease_s})
+    return Term(rows[0][0], holder) if rows else None
+
+
+async def renew_leadership_if_leader(database: Database, term: Term, lease_s: float) -> bool:
+    """Whether the caller still leads."""
+    rows = await database.run("renew_leadership_if_leader", term.params | {"lease_s": lease_s})
+    return bool(rows)
+
+
+async def resign_leadership_if_leader(database: Database, term: Term) -> None:
+    """Ends the term at once."""
+    await database.run("resign_leadership_if_leader", term.params)
+
+
+async def lose_sessions_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
+    """(session_id, worker) of sessions that are lost from now on."""
+    return await database.run("lose_sessions_if_leader", term.params | {"batch": batch})
+
+
+async def expire_leases_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
+    """(queue, job_id, fence, state) of leases of lost sessions that expired."""
+    params = term.params | POLICY_DEFAULTS | {"batch": batch, "crash_cap": limits.CRASH_CAP}
+    return await database.run("expire_leases_if_leader", params)
+
+
+async def fail_overdue_jobs_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
+    """(queue, job_id, session_id, fence, state) of jobs that ran past their deadline."""
+    params = term.params | POLICY_DEFAULTS | {"batch": batch}
+    return await database.run("fail_overdue_jobs_if_leader", params)
+
+
+async def adopt_orphans_if_leader(database: Database, term: Term) -> None:
+    """Leases without a session row get a lost one."""
+    await database.run("adopt_orphans_if_leader", term.params)
+
+
+async def delete_lost_sessions_if_leader(database: Database, term: Term) -> None:
+    """Forgets lost sessions that hold nothing."""
+    await database.run("delete_lost_sessions_if_leader", term.params)
+
+
+async def find_due_queues(database: Database) -> list[str]:
+    """Queues with something to promote."""
+    return [row[0] for row in await database.run("find_due_queues")]
+
+
+async def promote_jobs_if_leader(
+    database: Database, term: Term, queue: str, run_at_floor: datetime, batch: int
+) -> tuple[int, datetime | None]:
+    """How many were promoted, and the last run_at among them."""
+    params = term.params | {"queue": queue, "run_at_floor": run_at_floor, "batch": batch}
+    rows = await database.run("promote_jobs_if_leader", params)
+    return rows[0][0], rows[0][1]
+
+
+async def fold_depths_if_leader(database: Database, term: Term) -> None:
+    """Folds depth deltas."""
+    await database.run("fold_depths_if_leader", term.params)
+
+
+async def list_finished_partitions(database: Database) -> tuple[list[str], date]:
+    """The names of the days of finished, and today by the database's clock."""
+    rows = await database.run("list_finished_partitions")
+    return sorted(row[0] for row in rows if row[0]), rows[0][1]
+
+
+async def create_finished_partition(
+    database: Database, name: str, lower: date, upper: date
+) -> None:
+    """A day of finished. The name is the server's own."""
+    await _run_named(
+        database, "create_finished_partition", name, lower=lower.isoformat(), upper=upper.isoformat()
+    )
+
+
+async def drop_finished_partition(database: Database, name: str) -> None:
+    """Drops a day of finished. The name is the server's own."""
+    await _run_named(database, "drop_finished_partition", name)
+
+
+async def _run_named(database: Database, statement_name: str, name: str, **literals: str) -> None:
+    parts: dict[str, sql.Composable] = {"name": sql.Identifier(name)}
+    parts |= {key: sql.Literal(f"{value}T00:00:00Z") for key, value in literals.items()}
+    async with database.connection() as connection:
+        await connection.execute(sql.SQL(statement(statement_name)).format(**parts))
+
+
+async def find_finished_to_prune(
+    database: Database, before: date, after: tuple[str, str], batch: int
+) -> list[tuple[str, str]]:
+    """Up to `batch` (queue, job_id) above `after` that finished before the day."""
+    rows = await database.run(
+        "find_finished_to_prune",
+        {
+            "before": before,
+            "after_queue": after[0],
+            "after_job_id": after[1],
+            "batch": batch,
+        },
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def prune_bodies_if_leader(
+    database: Database, term: Term, queue: str, job_ids: list[str], before: date
+) -> int:
+    """Deletes bodies, failures and checkpoints of finished jobs; how many bodies."""
+    params = term.params | {"queue": queue, "job_ids": job_ids, "before": before}
+    return int((await database.run("prune_bodies_if_leader", params))[0][0])
+
+
+async def delete_default_finished_if_leader(
+    database: Database, term: Term, before: date, batch: int
+) -> None:
+    """Deletes old finished rows that no day covers."""
+    await database.run(
+        "delete_default_finished_if_leader", term.params | {"before": before, "batch": batch}
+    )
+
+
+async def prune_dead_letters_if_leader(
+    database: Database, term: Term, retention_days: int, batch: int
+) -> int:
+    """Deletes dead letters past their retention; how many."""
+    params = term.params | {"retention_days": retention_days, "batch": batch}
+    return int((await database.run("prune_dead_letters_if_leader", params))[0][0])

@@ -1,0 +1,195 @@
+"""Sessions of workers: open, extend, reconcile what they hold, list."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import HeldJob, LeaseName, Session
+from atlasqueue_server.model.states import State
+from atlasqueue_server.store.database import Connection, Database, fetch, send
+
+
+class SessionTerms(NamedTuple):
+    """What a worker asks for when it opens a session."""
+
+    queues: tuple[str, ...]
+    slots: int
+    worker: str
+    server_id: str
+    streaming: bool
+
+
+def _terms(terms: SessionTerms) -> dict[str, object]:
+    return {
+        "queues": list(terms.queues),
+        "slots": terms.slots,
+        "worker": terms.worker,
+        "server_id": terms.server_id,
+        "streaming": terms.streaming,
+        "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
+    }
+
+
+async def open_session(database: Database, terms: SessionTerms) -> Session:
+    """A new session, epoch 1. Its queues must exist."""
+    return Session(*(await database.run("open_session", _terms(terms)))[0])
+
+
+async def reopen_session_if_live(
+    database: Database, session_id: int, epoch: int, terms: SessionTerms
+) -> Session | None:
+    """The session under a higher epoch; None: it is lost, unknown or has that epoch already."""
+    rows = await database.run(
+        "reopen_session_if_live", _terms(terms) | {"session_id": session_id, "epoch": epoch}
+    )
+    return Session(*rows[0]) if rows else None
+
+
+async def get_session(database: Database, session_id: int) -> tuple[int, bool] | None:
+    """(epoch, lost) of a session; None: unknown."""
+    rows = await database.run("get_session", {"session_id": session_id})
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+async def close_stream_if_newest(
+    database: Database, session_id: int, epoch: int, server_id: str
+) -> None:
+    """The session has no stream any more, unless a newer one was opened."""
+    await database.run(
+        "close_stream_if_newest",
+        {"session_id": session_id, "epoch": epoch, "server_id": server_id},
+    )
+
+
+async def count_leased_of_session(database: Database, session_id: int) -> int:
+    """How many jobs a session holds."""
+    rows = await database.run("count_leased_of_session", {"session_id": session_id})
+    return int(rows[0][0])
+
+
+class Extended(NamedTuple):
+    """What a heartbeat found: `reconciled` are jobs that went back because they were not held."""
+
+    visibility_timeout_ms: int
+    streaming: bool
+    lost: list[LeaseName]
+    cancel: list[LeaseName]
+    reconciled: list[tuple[str, str, State]]
+
+
+async def heartbeat(
+    database: Database, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+) -> Extended | None:
+    """Extends the session and reconciles what it holds, in one transaction; None: not live.
+
+    The row lock of extend_session_if_live keeps expire away until the commit.
+    """
+    by_queue: dict[str, list[HeldJob]] = defaultdict(list)
+    for job in sorted(held, key=lambda j: j.job_id):
+        by_queue[job.queue].append(job)
+    async with database.connection() as connection, connection.transaction():
+        rows = await fetch(
+            await send(
+                connection,
+                "extend_session_if_live",
+                {
+                    "session_id": session_id,
+                    "epoch": epoch,
+                    "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
+                },
+            )
+        )
+        if not rows:
+            return None
+        visibility_timeout_ms, streaming, queues = rows[0]
+        lost: list[LeaseName] = []
+        cancel: list[LeaseName] = []
+        reconciled: list[tuple[str, str, State]] = []
+        for queue in sorted({*queues, *by_queue}):
+            jobs = by_queue.get(queue, [])
+            reconciled += await _reconcile(connection, session_id, queue, jobs, last_fence)
+            if jobs:
+                await _save_checkpoints(connection, queue, jobs)
+                await _classify(connection, session_id, queue, jobs, lost, cancel)
+    return Extended(visibility_timeout_ms, streaming, lost, cancel, reconciled)
+
+
+async def _reconcile(
+    connection: Connection, session_id: int, queue: str, jobs: Sequence[HeldJob], last_fence: int
+) -> list[tuple[str, str, State]]:
+    cursor = await send(
+        connection,
+        "reconcile_jobs_if_not_held",
+        {
+            "session_id": session_id,
+            "queue": queue,
+            "last_fence": last_fence,
+            "held_fences": [j.fence for j in jobs],
+        },
+    )
+    return [(queue, job_id, State(state)) for job_id, state in await fetch(cursor)]
+
+
+async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[HeldJob]) -> None:
+    told = [j for j in jobs if (j.percent, j.note, j.checkpoint) != (None, None, None)]
+    if told:
+        await send(
+            connection,
+            "save_checkpoints_if_fenced",
+            {
+                "queue": queue,
+                "job_ids": [j.job_id for j in told],
+                "fences": [j.fence for j in told],
+                "percents": [j.percent for j in told],
+                "notes": [j.note for j in told],
+                "data": [j.checkpoint for j in told],
+            },
+        )
+
+
+async def _classify(
+    connection: Connection,
+    session_id: int,
+    queue: str,
+    jobs: Sequence[HeldJob],
+    lost: list[LeaseName],
+    cancel: list[LeaseName],
+) -> None:
+    cursor = await send(
+        connection,
+        "classify_held_jobs",
+        {
+            "session_id": session_id,
+            "queue": queue,
+            "job_ids": [j.job_id for j in jobs],
+            "fences": [j.fence for j in jobs],
+        },
+    )
+    for job_id, fence, is_lost in await fetch(cursor):
+        (lost if is_lost else cancel).append(LeaseName(queue, job_id, fence))
+
+
+class SessionRow(NamedTuple):
+    """A session, for operators."""
+
+    session_id: int
+    worker: str
+    queues: list[str]
+    slots: int
+    leased: int
+    epoch: int
+    streaming: bool
+    server_id: str
+    opened_at: datetime
+    expires_at: datetime
+    time_left_s: float
+
+
+async def list_sessions(database: Database, before: int, most: int) -> list[SessionRow]:
+    """Up to `most` live sessions with ids below `before`, newest first."""
+    rows = await database.run("list_sessions", {"before": before, "most": most})
+    return [SessionRow._make(row) for row in rows]

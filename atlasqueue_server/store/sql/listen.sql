@@ -1,0 +1,2 @@
+-- Hear the other servers.
+listen atlasqueue

@@ -1,0 +1,38 @@
+-- reconcile: leased to the session but not held by it → ready, no attempt spent; → cancelled when a
+-- cancel was requested. Guards: not among the held fences, and not above the highest fence that has
+-- reached the worker (above, the event may still be on its way). Runs in the transaction of
+-- extend_session_if_live, whose row lock keeps expire away.
+with locked as materialized (
+    select l.ctid as tid
+    from atlasqueue.leased l
+    where l.session_id = %(session_id)s and l.fence <= %(last_fence)s and l.queue = %(queue)s
+        and not l.fence = any (%(held_fences)s::bigint[])
+    for update skip locked
+),
+taken as (
+    delete from atlasqueue.leased l using locked where l.ctid = locked.tid returning l.*
+),
+judged as materialized (
+    select t.*, case when t.cancel_requested then 'cancelled' else 'ready' end as state from taken t
+),
+to_ready as (
+    insert into atlasqueue.ready (
+        queue, priority, job_id, attempt, crashes, deliveries, fence, cause
+    )
+    select %(queue)s, priority, job_id, attempt, crashes, deliveries, fence, 'c'
+    from judged where state = 'ready'
+),
+to_finished as (
+    insert into atlasqueue.finished (queue, job_id, state, fence, attempt, crashes, deliveries)
+    select %(queue)s, job_id, 'c', fence, attempt, crashes, deliveries
+    from judged where state = 'cancelled'
+),
+delta as (
+    insert into atlasqueue.depth_deltas (queue, leased, ready, cancelled)
+    select
+        %(queue)s, -count(*),
+        count(*) filter (where state = 'ready'),
+        count(*) filter (where state = 'cancelled')
+    from judged having count(*) > 0
+)
+select job_id::text, state from judged
