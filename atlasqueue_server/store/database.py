@@ -7,7 +7,7 @@ named transaction commits by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -99,11 +99,18 @@ class Database:
                 raise
             raise DatabaseUnavailable("the database does not answer; repeat with backoff") from error
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction, whose statements are sent without waiting for each other."""
-        async with self.connection() as connection, connection.pipeline(), connection.transaction():
-            yield connection
+    async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
+        """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
+        for tries_left in reversed(range(TRANSIENT_TRIES)):
+            try:
+                async with self.connection() as connection:
+                    async with connection.pipeline(), connection.transaction():
+                        cursors = [await send(connection, name, params) for name, params in statements]
+                    return [await fetch(cursor) for cursor in cursors]
+            except TRANSIENT:
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
 
     async def run(self, name: str, params: Params | None = None) -> list[Row]:
         """Runs one statement in its own transaction and returns its rows; runs it again after a deadlock."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psycopg
-
 from atlasqueue_server.model.jobs import Enqueued, NewJob
-from atlasqueue_server.store.database import Connection, Database, Row, fetch, send
-
-Cursor = psycopg.AsyncCursor[Row]
+from atlasqueue_server.store.database import Database
 
 
 def _sparse(values: list[Any]) -> list[Any]:
@@ -35,16 +31,15 @@ def _params(queue: str, jobs: Sequence[NewJob]) -> dict[str, Any]:
     }
 
 
-async def send_enqueue_jobs_if_new(
-    connection: Connection, queue: str, jobs: Sequence[NewJob]
-) -> Cursor:
-    """Sends the enqueue of one queue's jobs, whose ids are distinct; its row is the number of new ones."""
-    return await send(connection, "enqueue_jobs_if_new", _params(queue, jobs))
-
-
-async def fetch_count(cursor: Cursor) -> int:
-    """The single number that a statement returns."""
-    return int((await fetch(cursor))[0][0])
+async def enqueue_jobs_if_new(
+    database: Database, by_queue: Mapping[str, Sequence[NewJob]]
+) -> dict[str, int]:
+    """Stores jobs, with distinct ids in each queue, in one transaction; by queue: how many were new."""
+    ordered = sorted(by_queue.items())
+    results = await database.run_together(
+        [("enqueue_jobs_if_new", _params(queue, jobs)) for queue, jobs in ordered]
+    )
+    return {queue: rows[0][0] for (queue, _), rows in zip(ordered, results, strict=True)}
 
 
 async def classify_enqueued_jobs(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from atlasqueue_server.store.database import Database, fetch, send
+from atlasqueue_server.model import limits
+from atlasqueue_server.store.database import Database
 
 
 class Lane(NamedTuple):
@@ -31,7 +32,7 @@ class LeasedRow(NamedTuple):
     crashes: int
     deliveries: int
     deadline_at: datetime | None
-    max_attempts: int | None
+    max_attempts: int
     seq: int
     checkpoint: bytes | None
 
@@ -50,11 +51,10 @@ async def lease_jobs_if_ready(
     if len(orders) == 1:
         rows = await database.run("lease_jobs_if_ready", _params(queue, orders[0]))
         return [LeasedRow._make(row) for row in rows]
-    async with database.transaction() as connection:
-        cursors = [
-            await send(connection, "lease_jobs_if_ready", _params(queue, order)) for order in orders
-        ]
-        return [LeasedRow._make(row) for cursor in cursors for row in await fetch(cursor)]
+    results = await database.run_together(
+        [("lease_jobs_if_ready", _params(queue, order)) for order in orders]
+    )
+    return [LeasedRow._make(row) for rows in results for row in rows]
 
 
 def _params(queue: str, order: LeaseOrder) -> dict[str, object]:
@@ -64,4 +64,5 @@ def _params(queue: str, order: LeaseOrder) -> dict[str, object]:
         "floors": [lane.floor for lane in order.lanes],
         "ceilings": [lane.ceiling for lane in order.lanes],
         "sessions": list(order.sessions),
+        "max_attempts": limits.MAX_ATTEMPTS_DEFAULT,
     }

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import psycopg
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Outcome, OutcomeKind
 from atlasqueue_server.model.states import State
-from atlasqueue_server.store.database import Connection, Database, Row, fetch, send
-
-Cursor = psycopg.AsyncCursor[Row]
+from atlasqueue_server.store.database import Database
 
 STATEMENTS = {
     OutcomeKind.COMPLETE: "complete_jobs_if_fenced",
@@ -65,16 +61,22 @@ def _params(queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]) -> dict[
     return params
 
 
-async def send_report_if_fenced(
-    connection: Connection, queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]
-) -> Cursor:
-    """Sends one verb for some jobs of one queue, sorted by id; its rows are the jobs that moved."""
-    return await send(connection, STATEMENTS[kind], _params(queue, kind, outcomes))
+async def report_if_fenced(
+    database: Database, groups: Mapping[tuple[str, OutcomeKind], Sequence[Outcome]]
+) -> dict[tuple[str, str, int], State]:
+    """Stores outcomes, grouped by queue and verb and sorted by id, in one transaction.
 
-
-async def fetch_moved(cursor: Cursor) -> dict[str, State]:
-    """By id: where the jobs that a report moved stand now."""
-    return {job_id: State(state) for job_id, state in await fetch(cursor)}
+    Returns by (queue, id, fence) where the jobs that moved stand now; the others did not move.
+    """
+    ordered = sorted(groups.items())
+    results = await database.run_together(
+        [(STATEMENTS[kind], _params(queue, kind, outcomes)) for (queue, kind), outcomes in ordered]
+    )
+    return {
+        (queue, job_id, fence): State(state)
+        for ((queue, _), _), rows in zip(ordered, results, strict=True)
+        for job_id, fence, state in rows
+    }
 
 
 async def bury_lost_bodies(database: Database, queue: str, jobs: Sequence[tuple[str, int]]) -> None:

@@ -28,4 +28,4 @@ delta as (
     insert into atlasqueue.depth_deltas (queue, leased, succeeded)
     select %(queue)s, -count(*), count(*) from taken having count(*) > 0
 )
-select job_id::text, 'succeeded' from taken
+select job_id::text, fence, 'succeeded' from taken

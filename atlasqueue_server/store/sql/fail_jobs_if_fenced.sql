@@ -54,7 +54,10 @@ to_failures as (
     insert into atlasqueue.failures (
         queue, job_id, fence, attempt, cause, final, error_type, error_message, error_stack
     )
-    select %(queue)s, job_id, fence, attempt + 1, 'f', state = 'dead', error_type, error_message, error_stack from judged
+    select
+        %(queue)s, job_id, fence, attempt + 1, 'f', state = 'dead',
+        error_type, error_message, error_stack
+    from judged
 ),
 to_scheduled as (
     insert into atlasqueue.scheduled (
@@ -86,4 +89,4 @@ delta as (
         count(*) filter (where state = 'cancelled')
     from judged having count(*) > 0
 )
-select job_id::text, state from judged
+select job_id::text, fence, state from judged

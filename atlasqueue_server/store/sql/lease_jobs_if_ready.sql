@@ -30,7 +30,12 @@ granted as materialized (
         t.fence as last_fence,
         greatest(nextval('atlasqueue.fence_seq'), t.fence + 1) as fence,
         (%(sessions)s::bigint[])[row_number() over ()] as session_id,
-        b.kind, b.payload, b.headers, b.max_attempts,
+        b.kind, b.payload, b.headers,
+        coalesce(
+            b.max_attempts,
+            (select q.max_attempts from atlasqueue.queues q where q.name = %(queue)s),
+            %(max_attempts)s
+        ) as max_attempts,
         now() + b.deadline_ms * interval '1 ms' as deadline_at
     from taken t
     left join lateral (
