@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .helpers import eventually, processes_of
+from atlasqueue_server.embedded import EmbeddedPostgres
+
+from .helpers import FAST, eventually, open_temporary_directory, processes_of
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
+def new_directory() -> Iterator[Path]:
     """A data directory that does not exist yet; nothing may run on it after the test."""
-    # Directly in the temporary directory: pytest's own one is closed to the user `nobody`.
-    parent = Path(tempfile.mkdtemp(prefix="atlasqueue-test-"))
-    parent.chmod(0o755)
-    data = parent / "data"
-    yield data
-    try:
-        eventually(lambda: not processes_of(data), f"no process left on {data}")
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+    with open_temporary_directory() as parent:
+        yield parent / "data"
+        eventually(lambda: not processes_of(parent), f"no process left on {parent}")
+
+
+@pytest.fixture(scope="session")
+def made_directory() -> Iterator[Path]:
+    """A data directory with a cluster, to be copied: quicker than making one for each test."""
+    with open_temporary_directory() as parent:
+        with EmbeddedPostgres(parent / "data", settings=FAST):
+            pass
+        yield parent / "data"
+
+
+@pytest.fixture
+def directory(new_directory: Path, made_directory: Path) -> Path:
+    """A data directory with a cluster; nothing may run on it after the test."""
+    shutil.copytree(made_directory, new_directory)
+    return new_directory

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,14 @@ def processes_of(directory: Path) -> list[int]:
         and str(directory) in (line := command_line(pid))
         and PROGRAM.name not in line
     ]
+
+
+@contextmanager
+def open_temporary_directory() -> Iterator[Path]:
+    """Make a directory that every user can enter, which pytest's own one is not."""
+    with tempfile.TemporaryDirectory(prefix="atlasqueue-test-", ignore_cleanup_errors=True) as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @contextmanager

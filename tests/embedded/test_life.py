@@ -24,13 +24,13 @@ from atlasqueue_server.embedded import (
 from .helpers import FAST, eventually, execute
 
 
-def test_data_password_and_port_survive_a_stop(directory: Path) -> None:
-    with EmbeddedPostgres(directory, settings=FAST) as first:
+def test_data_password_and_port_survive_a_stop(new_directory: Path) -> None:
+    with EmbeddedPostgres(new_directory, settings=FAST) as first:
         url = first.url
         execute(url, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7)")
         assert first.is_running
     assert not first.is_running
-    with EmbeddedPostgres(directory, settings=FAST) as second:
+    with EmbeddedPostgres(new_directory, settings=FAST) as second:
         assert second.url == url
         assert execute(url, "SELECT n FROM kept") == [(7,)]
 
@@ -157,12 +157,14 @@ def test_failed_start_shows_the_log_and_leaves_nothing(directory: Path) -> None:
         assert server.is_running
 
 
-def test_missing_programs_are_explained(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_explained(
+    new_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(BinariesNotFoundError, match="--database-url"):
-        EmbeddedPostgres(directory, binaries=Path("/nowhere")).start()
+        EmbeddedPostgres(new_directory, binaries=Path("/nowhere")).start()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(BinariesNotFoundError, match=r"atlasqueue-server\[dev\]"):
-        EmbeddedPostgres(directory).start()
+        EmbeddedPostgres(new_directory).start()
 
 
 def test_data_of_another_version_is_refused(directory: Path) -> None:
@@ -173,24 +175,24 @@ def test_data_of_another_version_is_refused(directory: Path) -> None:
         EmbeddedPostgres(directory, settings=FAST).start()
 
 
-def test_half_made_cluster_is_made_again(directory: Path) -> None:
-    (directory / "cluster.new" / "base").mkdir(parents=True)
-    with EmbeddedPostgres(directory, settings=FAST) as server:
+def test_half_made_cluster_is_made_again(new_directory: Path) -> None:
+    (new_directory / "cluster.new" / "base").mkdir(parents=True)
+    with EmbeddedPostgres(new_directory, settings=FAST) as server:
         assert execute(server.url, "SELECT 1") == [(1,)]
-    assert not (directory / "cluster.new").exists()
+    assert not (new_directory / "cluster.new").exists()
 
 
-def test_progress_is_told(directory: Path) -> None:
+def test_progress_is_told(new_directory: Path) -> None:
     told: list[str] = []
-    with EmbeddedPostgres(directory, settings=FAST, on_progress=told.append):
+    with EmbeddedPostgres(new_directory, settings=FAST, on_progress=told.append):
         assert any("initialising" in message for message in told)
         assert told[-1] == "starting PostgreSQL ..."
 
 
-def test_temporary_data_is_deleted(directory: Path) -> None:
-    with EmbeddedPostgres(directory, settings=FAST, temporary=True):
-        assert directory.exists()
-    assert not directory.exists()
+def test_temporary_data_is_deleted(new_directory: Path) -> None:
+    with EmbeddedPostgres(new_directory, settings=FAST, temporary=True):
+        assert new_directory.exists()
+    assert not new_directory.exists()
 
 
 def test_default_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:

