@@ -65,10 +65,10 @@ async def close_stream_if_newest(
     )
 
 
-async def count_leased_of_session(database: Database, session_id: int) -> int:
-    """How many jobs a session holds."""
-    rows = await database.run("count_leased_of_session", {"session_id": session_id})
-    return int(rows[0][0])
+async def list_fences_of_session(database: Database, session_id: int) -> set[int]:
+    """The fences of the jobs that a session holds."""
+    rows = await database.run("list_fences_of_session", {"session_id": session_id})
+    return {row[0] for row in rows}
 
 
 class Extended(NamedTuple):
@@ -132,6 +132,16 @@ async def _reconcile(
         },
     )
     return [(queue, job_id, State(state)) for job_id, state in await fetch(cursor)]
+
+
+async def release_undelivered(
+    database: Database, session_id: int, last_fence: int
+) -> list[tuple[str, str, State]]:
+    """Leases of the session above `last_fence` go back to ready; (queue, id, state) of each."""
+    rows = await database.run(
+        "release_undelivered_jobs", {"session_id": session_id, "last_fence": last_fence}
+    )
+    return [(queue, job_id, State(state)) for queue, job_id, state in rows]
 
 
 async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[HeldJob]) -> None:

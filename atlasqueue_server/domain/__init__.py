@@ -1,0 +1,1 @@
+"""The rules, one verb a file. Knows no transport and no SQL."""

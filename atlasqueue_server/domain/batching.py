@@ -1,0 +1,142 @@
+"""Calls that wait at the same moment share one transaction.
+
+    submit ──▶ pending ──▶ flight (≤ rows_max rows) ──▶ commit ──▶ every caller's future
+    submit ──▶    │
+                  └─ while a flight is out, calls gather for the next
+
+A flight leaves at once when one is free, so an idle server adds no latency, and a busy one batches by
+itself: the slower the commit, the larger the next flight. A caller that goes away does not take its
+rows back: the flight is shared, and what it stored is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from atlasqueue_server.model.errors import Overloaded, ShuttingDown
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ROWS_MAX = 1000
+BYTES_MAX = 8 * 1024 * 1024
+PENDING_ROWS_MAX = 100_000
+
+
+class Batcher(Generic[T, R]):
+    """Gathers items of concurrent calls and hands them to `flush`, at most `flights` at a time."""
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        size: Callable[[T], int],
+        flights: int = 2,
+        observe: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self._flush = flush
+        self._size = size
+        self._observe = observe
+        self._free = flights
+        self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
+        self._pending_rows = 0
+        self._flights: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, items: Sequence[T]) -> list[R]:
+        """The flush's answer for each item, in order.
+
+        Raises what the flush raised, Overloaded when too many rows wait, ShuttingDown after close.
+        """
+        if self._closed:
+            raise ShuttingDown("this server is shutting down")
+        if self._pending_rows + len(items) > PENDING_ROWS_MAX:
+            raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
+        futures = [self._add(chunk) for chunk in self._chunks(items)]
+        answers: list[R] = []
+        for outcome in await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            answers.extend(outcome)
+        return answers
+
+    def _chunks(self, items: Sequence[T]) -> Sequence[Sequence[T]]:
+        chunks: list[list[T]] = []
+        rows_left = bytes_left = 0
+        for item in items:
+            size = self._size(item)
+            if rows_left < 1 or bytes_left < size:
+                chunks.append([])
+                rows_left, bytes_left = ROWS_MAX, BYTES_MAX
+            chunks[-1].append(item)
+            rows_left -= 1
+            bytes_left -= size
+        return chunks
+
+    def _add(self, chunk: Sequence[T]) -> asyncio.Future[Sequence[R]]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Sequence[R]] = loop.create_future()
+        self._pending.append((chunk, future))
+        self._pending_rows += len(chunk)
+        if self._free:
+            self._free -= 1
+            flight = loop.create_task(self._fly())
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        return future
+
+    async def _fly(self) -> None:
+        try:
+            while self._pending:
+                await self._flush_once(self._take())
+        finally:
+            self._free += 1
+
+    def _take(self) -> list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]:
+        taken = [self._pending.popleft()]
+        rows = len(taken[0][0])
+        while self._pending and rows + len(self._pending[0][0]) <= ROWS_MAX:
+            taken.append(self._pending.popleft())
+            rows += len(taken[-1][0])
+        self._pending_rows -= rows
+        return taken
+
+    async def _flush_once(
+        self, calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]
+    ) -> None:
+        items = [item for chunk, _ in calls for item in chunk]
+        self._observe(len(items))
+        try:
+            answers = await self._flush(items)
+        except asyncio.CancelledError:
+            _fail(calls, ShuttingDown("this server is shutting down"))
+            raise
+        except Exception as error:
+            _fail(calls, error)
+            return
+        start = 0
+        for chunk, future in calls:
+            if not future.done():
+                future.set_result(answers[start : start + len(chunk)])
+            start += len(chunk)
+
+    async def close(self) -> None:
+        """Waits for what was handed in; later calls raise ShuttingDown."""
+        self._closed = True
+        while self._flights:
+            await asyncio.gather(*self._flights, return_exceptions=True)
+
+
+def _fail(
+    calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], error: Exception
+) -> None:
+    for _, future in calls:
+        if not future.done():
+            future.set_exception(error)
+            # A caller that went away never looks at its future; that is no error of its own.
+            future.exception()
+
+

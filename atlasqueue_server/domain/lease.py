@@ -1,0 +1,162 @@
+"""lease: ready → leased. Few large leases instead of many small ones.
+
+One lane per queue and process collects the credits of all sessions that serve the queue and leases once
+for all of them:
+
+    sessions ──credits──▶ Lane(queue) ──one statement──▶ rows ──▶ each session's events
+
+A lane sleeps while its queue is known to be empty or nobody has credit. It wakes when jobs become
+ready (a signal), when a slot is freed, and each second (the poll, which is also the sweep). A push is
+only an early answer to the same ordered query, so stream and poll share one order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
+from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
+from atlasqueue_server.domain.watermark import Watermark
+from atlasqueue_server.model.errors import Unavailable
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.lease import Lane as SeqWindow
+from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, lease_jobs_if_ready
+from atlasqueue_server.store.report import bury_lost_bodies
+
+BATCH_MAX = 500
+POLL_S = 1.0
+SEQ_MAX = 2**63 - 1
+
+GiveBack = Callable[[str, Sequence[LeasedRow]], None]
+
+
+class Lane:
+    """Leases from one queue for all sessions of this process that serve it."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: str,
+        give_back: GiveBack,
+        credit_returned: Callable[[OpenSession, str], None],
+        observe: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self.queue = queue
+        self.sessions: dict[OpenSession, None] = {}
+        self._database = database
+        self._give_back = give_back
+        self._credit_returned = credit_returned
+        self._observe = observe
+        self._watermarks = {priority: Watermark() for priority in PRIORITIES}
+        self._reserve = Reserve()
+        self._may_be_ready = True
+        self._wake = asyncio.Event()
+        self._swept_at = 0.0
+        self._statement = asyncio.Lock()
+
+    def jobs_ready(self) -> None:
+        """Jobs may have become ready."""
+        self._may_be_ready = True
+        self._wake.set()
+
+    def credit_freed(self) -> None:
+        """A session may hold more."""
+        if self._may_be_ready:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Leases for as long as the lane lives."""
+        while True:
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._may_be_ready = True
+            self._wake.clear()
+            try:
+                while self._may_be_ready and await self._lease_once():
+                    pass
+            except Unavailable:
+                await asyncio.sleep(POLL_S)
+
+    async def quiesce(self) -> None:
+        """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
+        async with self._statement:
+            pass
+
+    async def _lease_once(self) -> bool:
+        """Leases one batch; False when nobody has credit."""
+        slots = interleave(((id(s), s.credit) for s in self.sessions), BATCH_MAX)
+        if not slots:
+            return False
+        by_id = {id(s): s for s in self.sessions}
+        chosen = [by_id[slot] for slot in slots]
+        for session in chosen:
+            session.reserved += 1
+        self._rotate(chosen[-1])
+        # Cleared before the statement: what becomes ready while it runs sets it again.
+        self._may_be_ready = False
+        async with self._statement:
+            try:
+                rows = await lease_jobs_if_ready(self._database, self.queue, self._orders(chosen))
+            finally:
+                for session in chosen:
+                    session.reserved -= 1
+                    session.looked.set()
+            if rows:
+                self._deal(chosen, rows)
+            if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
+                await bury_lost_bodies(self._database, self.queue, bodiless)
+        if len(rows) == len(chosen):
+            self._may_be_ready = True
+        else:
+            for session in dict.fromkeys(chosen):
+                self._credit_returned(session, self.queue)
+        return True
+
+    def _rotate(self, last: OpenSession) -> None:
+        # The session that was served last goes to the end, so that the others come first next time.
+        if self.sessions.pop(last, self) is None:
+            self.sessions[last] = None
+
+    def _orders(self, chosen: Sequence[OpenSession]) -> list[LeaseOrder]:
+        now = time.monotonic()
+        sweep = now - self._swept_at >= POLL_S
+        if sweep:
+            self._swept_at = now
+        ids = [session.session_id for session in chosen]
+        strict, reserved = self._reserve.split(len(ids))
+        orders = []
+        if strict:
+            orders.append(LeaseOrder(self._windows(PRIORITIES, now, sweep), ids[:strict]))
+        if reserved:
+            lanes = self._windows(self._reserve.lower_first(), now, False)
+            orders.append(LeaseOrder(lanes, ids[strict:]))
+        return orders
+
+    def _windows(self, priorities: Sequence[int], now: float, sweep: bool) -> list[SeqWindow]:
+        marks = [(priority, self._watermarks[priority]) for priority in priorities]
+        if not sweep:
+            return [SeqWindow(priority, mark.floor(now), SEQ_MAX) for priority, mark in marks]
+        windows = [SeqWindow(priority, mark.sweep_floor(now), SEQ_MAX) for priority, mark in marks]
+        rotating = [(priority, mark.next_window(now)) for priority, mark in marks]
+        return windows + [SeqWindow(priority, *w) for priority, w in rotating if w]
+
+    def _deal(self, chosen: Sequence[OpenSession], rows: list[LeasedRow]) -> None:
+        now = time.monotonic()
+        self._observe(len(rows))
+        by_session: dict[int, list[LeasedRow]] = defaultdict(list)
+        for row in rows:
+            self._watermarks[row.priority].record(now, row.seq)
+            if row.kind is not None:
+                by_session[row.session_id].append(row)
+        for session in dict.fromkeys(chosen):
+            leased = by_session.pop(session.session_id, [])
+            if leased and session.ended:
+                self._give_back(self.queue, leased)
+            elif leased:
+                session.fences.update(row.fence for row in leased)
+                session.push(JobsLeased(self.queue, leased))

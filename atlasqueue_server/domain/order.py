@@ -1,0 +1,48 @@
+"""The order of dispatch: which lanes a lease looks into, in which order, and who gets what it finds.
+
+Strict priority would starve the rest for ever, so one job of ten is leased lower priorities first. That
+share is kept over time by a debt, so it also holds for leases of a single job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from atlasqueue_server.model import limits
+
+PRIORITIES = tuple(range(limits.PRIORITY_MIN, limits.PRIORITY_MAX + 1))
+
+
+def interleave(credits: Iterable[tuple[int, int]], most: int) -> list[int]:
+    """Up to `most` slots, dealt in rounds to (session, credit) pairs so that none waits for another."""
+    left = [[session, credit] for session, credit in credits if credit > 0]
+    dealt: list[int] = []
+    while left and len(dealt) < most:
+        for hand in left:
+            if len(dealt) == most:
+                break
+            dealt.append(hand[0])
+            hand[1] -= 1
+        left = [hand for hand in left if hand[1]]
+    return dealt
+
+
+class Reserve:
+    """Decides how much of each lease goes to lower priorities first, and to which one."""
+
+    def __init__(self) -> None:
+        self._debt = 0
+        self._turn = 0
+
+    def split(self, jobs: int) -> tuple[int, int]:
+        """(strict, reserved) of a lease of `jobs`; over time at least a tenth is reserved."""
+        self._debt += jobs
+        reserved = min(jobs, self._debt // limits.PRIORITY_RESERVE_SHARE)
+        self._debt -= reserved * limits.PRIORITY_RESERVE_SHARE
+        return jobs - reserved, reserved
+
+    def lower_first(self) -> Sequence[int]:
+        """Priorities for the reserved part: a lower one first, another each time, the highest last."""
+        lower = PRIORITIES[1:]
+        self._turn = (self._turn + 1) % len(lower)
+        return (*lower[self._turn :], *lower[: self._turn], PRIORITIES[0])

@@ -1,0 +1,60 @@
+"""Page tokens: where the next page begins, opaque to clients."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import asdict, dataclass
+
+from atlasqueue_server.model.errors import InvalidField
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+SEQ_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PageToken:
+    """The last thing that the page before has shown; only what its order needs is set."""
+
+    job_id: str = ""
+    name: str = ""
+    priority: int = 0
+    seq: int = 0
+
+    def encode(self) -> str:
+        """The token as text."""
+        known = {key: value for key, value in asdict(self).items() if value}
+        return base64.urlsafe_b64encode(json.dumps(known).encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> PageToken:
+        """The token of a text, or the start for an empty one. Raises InvalidField."""
+        if not text:
+            return cls()
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            known = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            token = cls(**known)
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise _refused() from error
+        if not token._well_formed():
+            raise _refused()
+        return token
+
+    def _well_formed(self) -> bool:
+        return (
+            isinstance(self.job_id, str)
+            and (not self.job_id or _UUID.match(self.job_id) is not None)
+            and isinstance(self.name, str)
+            and "\0" not in self.name
+            and type(self.priority) is int
+            and 0 <= self.priority < 100
+            and type(self.seq) is int
+            and 0 <= self.seq <= SEQ_MAX
+        )
+
+
+def _refused() -> InvalidField:
+    return InvalidField.of("page_token", "must be a next_page_token of the same list")

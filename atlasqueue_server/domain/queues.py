@@ -1,0 +1,84 @@
+"""Queues: they come into being on first use; policy, pause, resume, depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.errors import QueueNotFound, TooManyQueues
+from atlasqueue_server.model.jobs import Depth, Queue, QueuePolicy
+from atlasqueue_server.store import queues as store
+from atlasqueue_server.store.database import Database
+
+
+class Queues:
+    """The queues of the database; knows the names that it has seen, which never go away."""
+
+    def __init__(self, database: Database, signals: Signals) -> None:
+        self._database = database
+        self._signals = signals
+        self._known: set[str] = set()
+
+    async def ensure(self, names: Iterable[str]) -> frozenset[str]:
+        """Creates the queues that do not exist; returns those for which there is no room."""
+        unknown = sorted(set(names) - self._known)
+        if not unknown:
+            return frozenset()
+        created = await store.create_queues_if_room(self._database, unknown)
+        self._known.update(created)
+        rest = [name for name in unknown if name not in self._known]
+        if rest:
+            self._known.update(q.name for q in await store.get_queues(self._database, rest))
+        return frozenset(name for name in unknown if name not in self._known)
+
+    async def ensure_all(self, names: Iterable[str]) -> None:
+        """Creates the queues that do not exist. Raises TooManyQueues."""
+        if refused := await self.ensure(names):
+            raise too_many_queues(min(refused))
+
+    async def get(self, name: str) -> Queue:
+        """A queue. Raises QueueNotFound."""
+        found = await store.get_queues(self._database, [name])
+        if not found:
+            raise QueueNotFound(f"no queue named {name}")
+        return found[0]
+
+    async def list(self, after: str, most: int) -> list[Queue]:
+        """Up to `most` queues by name, above `after`."""
+        return await store.list_queues(self._database, after, most)
+
+    async def update_policy(self, name: str, policy: QueuePolicy, fields: frozenset[str]) -> Queue:
+        """Sets the named fields of the policy. Raises TooManyQueues."""
+        await self.ensure_all([name])
+        return self._changed(
+            await store.update_queue_policy(self._database, name, policy, fields), name
+        )
+
+    async def pause(self, name: str) -> Queue:
+        """Stops leases from the queue. Raises TooManyQueues."""
+        await self.ensure_all([name])
+        return self._changed(await store.pause_queue(self._database, name), name)
+
+    async def resume(self, name: str) -> Queue:
+        """Allows leases from the queue again. Raises TooManyQueues."""
+        await self.ensure_all([name])
+        queue = self._changed(await store.resume_queue(self._database, name), name)
+        self._signals.jobs_ready([name])
+        return queue
+
+    async def depth(self, name: str) -> Depth:
+        """Jobs by state. Raises QueueNotFound."""
+        await self.get(name)
+        return await store.get_depth(self._database, name)
+
+    def _changed(self, queue: Queue | None, name: str) -> Queue:
+        if queue is None:
+            raise QueueNotFound(f"no queue named {name}")
+        self._signals.queue_updated(name)
+        return queue
+
+
+def too_many_queues(name: str) -> TooManyQueues:
+    """The error for a name for which there is no room."""
+    return TooManyQueues(f"{limits.QUEUES_MAX} queues exist, no room for {name}: reuse one of them")

@@ -1,0 +1,105 @@
+"""A worker's session as one server sees it: its slots, what fills them, and its stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from atlasqueue_server.model.errors import AtlasQueueError
+from atlasqueue_server.model.jobs import LeaseName, Session
+from atlasqueue_server.store.lease import LeasedRow
+
+
+@dataclass(frozen=True, slots=True)
+class JobsLeased:
+    """Jobs of one queue, leased to the session."""
+
+    queue: str
+    rows: list[LeasedRow]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Cancel was requested for a job that the session holds."""
+
+    lease: LeaseName
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged:
+    """The stream lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class WentAway:
+    """No more jobs on this stream."""
+
+    reason: str
+
+
+Event = JobsLeased | CancelAsked | Pinged | WentAway
+
+
+@dataclass(eq=False, slots=True)
+class OpenSession:
+    """An open stream (or a waiting LeaseOnce). Credit = slots − jobs leased − jobs being leased."""
+
+    session: Session
+    queues: tuple[str, ...]
+    slots: int
+    fences: set[int] = field(default_factory=set)
+    reserved: int = 0
+    turn: int = 0
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: AtlasQueueError | None = None
+    ended: bool = False
+    _events: deque[Event] = field(default_factory=deque)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def session_id(self) -> int:
+        """The session's id."""
+        return self.session.session_id
+
+    @property
+    def credit(self) -> int:
+        """How many more jobs may be leased to it."""
+        return 0 if self.ended else self.slots - len(self.fences) - self.reserved
+
+    def queues_in_turn(self) -> tuple[str, ...]:
+        """Its queues, another one first each time: round robin."""
+        self.turn = (self.turn + 1) % len(self.queues)
+        return self.queues[self.turn :] + self.queues[: self.turn]
+
+    def push(self, event: Event) -> None:
+        """Hands an event to the stream."""
+        self._events.append(event)
+        self._arrived.set()
+
+    def end(self, error: AtlasQueueError | None = None) -> None:
+        """No more leases; the stream ends after the events that wait, with `error` if there is one."""
+        self.ended = True
+        self.closed = self.closed or error
+        self._arrived.set()
+
+    def undelivered(self) -> list[JobsLeased]:
+        """The leases that wait to be written, taken out."""
+        waiting = [event for event in self._events if isinstance(event, JobsLeased)]
+        self._events.clear()
+        return waiting
+
+    async def next_event(self, wait_s: float) -> Event | None:
+        """The next event; None after `wait_s` without one, or when the stream has ended."""
+        if not self._events and not self.ended:
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return None
+        if self._events:
+            event = self._events.popleft()
+            if not self._events and not self.ended:
+                self._arrived.clear()
+            return event
+        return None

@@ -1,0 +1,168 @@
+"""A worker's session: open, reopen, heartbeat, reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from atlasqueue_server.domain.dispatch import Dispatcher
+from atlasqueue_server.domain.queues import Queues
+from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model.errors import SessionLost, SessionSuperseded, ShuttingDown
+from atlasqueue_server.model.jobs import HeldJob, Session
+from atlasqueue_server.model.states import State
+from atlasqueue_server.store import sessions as store
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.lease import LeasedRow
+
+EPOCH_MAX = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What a worker asks for; session_id 0 for a new session."""
+
+    queues: tuple[str, ...]
+    slots: int
+    worker: str
+    session_id: int = 0
+    epoch: int = 0
+    last_fence: int = 0
+
+
+class Workers:
+    """Sessions of workers."""
+
+    def __init__(
+        self,
+        database: Database,
+        queues: Queues,
+        dispatcher: Dispatcher,
+        signals: Signals,
+        server_id: str,
+    ) -> None:
+        self._database = database
+        self._queues = queues
+        self._dispatcher = dispatcher
+        self._signals = signals
+        self._server_id = server_id
+
+    async def open(self, terms: LeaseTerms) -> OpenSession:
+        """Opens a stream for a new session or one that goes on.
+
+        Raises SessionLost, SessionSuperseded, TooManyQueues, ShuttingDown.
+        """
+        if self._dispatcher.draining:
+            raise ShuttingDown("this server is shutting down")
+        await self._queues.ensure_all(terms.queues)
+        asked = store.SessionTerms(terms.queues, terms.slots, terms.worker, self._server_id, True)
+        if not terms.session_id:
+            session = await store.open_session(self._database, asked)
+            return self._dispatcher.add(session, terms.queues, terms.slots, streaming=True)
+        reopened = await store.reopen_session_if_live(
+            self._database, terms.session_id, terms.epoch, asked
+        )
+        if reopened is None:
+            raise await self._why_not_live(terms.session_id, terms.epoch, reopening=True)
+        await self._release_undelivered(terms)
+        opened = self._dispatcher.add(reopened, terms.queues, 0, streaming=True)
+        opened.fences |= await store.list_fences_of_session(self._database, terms.session_id)
+        opened.slots = terms.slots
+        self._dispatcher.slots_changed(opened)
+        return opened
+
+    async def _release_undelivered(self, terms: LeaseTerms) -> None:
+        # What the older stream carried above last_fence will never reach the worker.
+        released = await store.release_undelivered(
+            self._database, terms.session_id, terms.last_fence
+        )
+        self._signals.jobs_ready({queue for queue, _, _ in released})
+
+    async def close(self, opened: OpenSession) -> None:
+        """The stream has ended; the session lives on until its visibility timeout."""
+        self._dispatcher.remove(opened)
+        await store.close_stream_if_newest(
+            self._database, opened.session_id, opened.session.epoch, self._server_id
+        )
+
+    async def events(self, opened: OpenSession, ping_s: float) -> AsyncIterator[Event]:
+        """The stream's events, with a ping each `ping_s`. Raises what ended the session."""
+        loop = asyncio.get_running_loop()
+        ping_at = loop.time() + ping_s
+        while True:
+            event = await opened.next_event(max(0.0, ping_at - loop.time()))
+            if event is not None:
+                yield event
+            elif opened.closed is not None:
+                raise opened.closed
+            elif opened.ended:
+                return
+            if loop.time() >= ping_at:
+                ping_at = loop.time() + ping_s
+                yield Pinged()
+
+    async def lease_once(
+        self, terms: LeaseTerms, wait_s: float
+    ) -> tuple[Session, list[tuple[str, LeasedRow]]]:
+        """The session and up to `terms.slots` (queue, job), as soon as there is one, within `wait_s`.
+
+        Raises SessionLost, TooManyQueues, ShuttingDown.
+        """
+        if self._dispatcher.draining:
+            raise ShuttingDown("this server is shutting down")
+        await self._queues.ensure_all(terms.queues)
+        session = await self._session_for_once(terms)
+        opened = self._dispatcher.add(session, terms.queues, terms.slots, streaming=False)
+        jobs: list[tuple[str, LeasedRow]] = []
+        try:
+            await opened.looked.wait()
+            event = await opened.next_event(wait_s)
+            while isinstance(event, JobsLeased):
+                jobs += [(event.queue, row) for row in event.rows]
+                event = await opened.next_event(0)
+            return session, jobs
+        except asyncio.CancelledError:
+            for queue, row in jobs:
+                self._dispatcher.give_back(queue, [row])
+            raise
+        finally:
+            self._dispatcher.remove(opened)
+
+    async def _session_for_once(self, terms: LeaseTerms) -> Session:
+        if not terms.session_id:
+            asked = store.SessionTerms(
+                terms.queues, terms.slots, terms.worker, self._server_id, False
+            )
+            return await store.open_session(self._database, asked)
+        extended = await store.heartbeat(self._database, terms.session_id, EPOCH_MAX, (), 0)
+        if extended is None:
+            raise await self._why_not_live(terms.session_id, EPOCH_MAX)
+        return Session(terms.session_id, 1, extended.visibility_timeout_ms)
+
+    async def heartbeat(
+        self, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+    ) -> store.Extended:
+        """Extends a session and reconciles what it holds. Raises SessionLost, SessionSuperseded."""
+        extended = await store.heartbeat(self._database, session_id, epoch, held, last_fence)
+        if extended is None:
+            raise await self._why_not_live(session_id, epoch)
+        if extended.reconciled:
+            self._signals.jobs_ready(
+                {queue for queue, _, state in extended.reconciled if state is State.READY}
+            )
+            self._signals.slots_freed(session_id)
+        return extended
+
+    async def _why_not_live(
+        self, session_id: int, epoch: int, *, reopening: bool = False
+    ) -> SessionLost | SessionSuperseded:
+        found = await store.get_session(self._database, session_id)
+        if found is not None and not found[1] and (found[0] > epoch or reopening):
+            return SessionSuperseded(
+                f"session {session_id} was opened with epoch {found[0]}; epoch {epoch} is too low"
+            )
+        return SessionLost(
+            f"session {session_id} is lost: open a new one, and drop what this one held"
+        )
