@@ -32,6 +32,7 @@ class LeasedRow(NamedTuple):
     crashes: int
     deliveries: int
     deadline_at: datetime | None
+    deadline_ms: int | None
     max_attempts: int
     seq: int
     checkpoint: bytes | None

@@ -30,7 +30,7 @@ granted as materialized (
         t.fence as last_fence,
         greatest(nextval('atlasqueue.fence_seq'), t.fence + 1) as fence,
         (%(sessions)s::bigint[])[row_number() over ()] as session_id,
-        b.kind, b.payload, b.headers,
+        b.kind, b.payload, b.headers, b.deadline_ms,
         coalesce(
             b.max_attempts,
             (select q.max_attempts from atlasqueue.queues q where q.name = %(queue)s),
@@ -59,7 +59,7 @@ delta as (
 )
 select
     g.session_id, g.job_id::text, g.fence, g.kind, g.payload, g.headers::text, g.priority, g.attempt,
-    g.crashes, g.deliveries, g.deadline_at, g.max_attempts, g.seq, c.data
+    g.crashes, g.deliveries, g.deadline_at, g.deadline_ms, g.max_attempts, g.seq, c.data
 from granted g
 left join lateral (
     select k.data from atlasqueue.checkpoints k

@@ -1,0 +1,1 @@
+"""The gRPC floor: proto in, one domain verb, proto out. The only floor that imports grpc."""

@@ -1,0 +1,215 @@
+"""Requests into the domain's nouns, through the bounds of validate.py."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server.domain.workers import LeaseTerms
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import (
+    NO_ERROR,
+    DeadLetterFilter,
+    HeldJob,
+    JobError,
+    NewJob,
+    Outcome,
+    OutcomeKind,
+    QueuePolicy,
+)
+from atlasqueue_server.model.retry import RetryPolicy
+from atlasqueue_server.rpc.codes import REASONS_IN
+from atlasqueue_server.rpc.validate import INT64_MAX, Checker
+
+NO_POLICY = RetryPolicy()
+
+
+def new_job(check: Checker, job: job_pb2.NewJob, job_id: str) -> NewJob:
+    """A job to store; `job_id` stands in when the client made none."""
+    check.headers("headers", job.headers)
+    return NewJob(
+        check.name("queue", job.queue),
+        check.job_id("job_id", job.job_id) if job.job_id else job_id,
+        check.name("kind", job.kind),
+        check.data("payload", job.payload, limits.PAYLOAD_BYTES_MAX),
+        check.integer("priority", job.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
+        if job.HasField("priority")
+        else limits.PRIORITY_DEFAULT,
+        json.dumps(dict(job.headers), ensure_ascii=False) if job.headers else None,
+        check.time("run_at", job.run_at, _latest()) if job.HasField("run_at") else None,
+        check.milliseconds(
+            "deadline", job.deadline, limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX
+        )
+        if job.HasField("deadline")
+        else None,
+        retry_policy(check, "retry_policy.", job.retry_policy)
+        if job.HasField("retry_policy")
+        else NO_POLICY,
+    )
+
+
+def _latest() -> datetime:
+    # Only a bound of ten years: whether a run_at has come is for the database's clock to say.
+    return datetime.now(UTC) + timedelta(seconds=limits.RUN_AT_AHEAD_S_MAX)
+
+
+def retry_policy(check: Checker, at: str, policy: job_pb2.RetryPolicy) -> RetryPolicy:
+    """A retry policy; unset fields stay unset."""
+    multiplier = policy.multiplier if policy.HasField("multiplier") else None
+    least, most = limits.BACKOFF_MULTIPLIER_MIN, limits.BACKOFF_MULTIPLIER_MAX
+    # Written so that NaN is refused.
+    if multiplier is not None and not least <= multiplier <= most:
+        check.refuse(f"{at}multiplier", f"must be {least:g} to {most:g}")
+    return RetryPolicy(
+        check.integer(
+            f"{at}max_attempts",
+            policy.max_attempts,
+            limits.MAX_ATTEMPTS_MIN,
+            limits.MAX_ATTEMPTS_MAX,
+        )
+        if policy.HasField("max_attempts")
+        else None,
+        check.milliseconds(
+            f"{at}initial_backoff", policy.initial_backoff, 0, limits.BACKOFF_INITIAL_S_MAX
+        )
+        if policy.HasField("initial_backoff")
+        else None,
+        multiplier,
+        check.milliseconds(f"{at}max_backoff", policy.max_backoff, 0, limits.BACKOFF_CAP_S_MAX)
+        if policy.HasField("max_backoff")
+        else None,
+    )
+
+
+def lease_terms(check: Checker, request: worker_service_pb2.LeaseRequest) -> LeaseTerms:
+    """What a worker asks for with its stream."""
+    return LeaseTerms(
+        check.queues("queues", request.queues),
+        check.integer("slots", request.slots, 1, limits.SLOTS_MAX),
+        check.name("worker", request.worker),
+        check.integer("session_id", request.session_id, 0, INT64_MAX),
+        check.integer("epoch", request.epoch, 0, INT64_MAX),
+        check.integer("last_fence", request.last_fence, 0, INT64_MAX),
+    )
+
+
+def lease_once_terms(
+    check: Checker, request: worker_service_pb2.LeaseOnceRequest
+) -> tuple[LeaseTerms, float]:
+    """What a worker asks for once, and how long it waits (s)."""
+    most = limits.LEASE_ONCE_JOBS_MAX
+    terms = LeaseTerms(
+        check.queues("queues", request.queues),
+        check.integer("max_jobs", request.max_jobs, 1, most) if request.max_jobs else 1,
+        check.name("worker", request.worker),
+        check.integer("session_id", request.session_id, 0, INT64_MAX),
+    )
+    wait_ms = check.milliseconds("wait", request.wait, 0, limits.LEASE_ONCE_WAIT_S_MAX)
+    return terms, wait_ms / 1000
+
+
+def held_job(check: Checker, at: str, held: worker_service_pb2.HeldJob) -> HeldJob:
+    """A job that a worker holds."""
+    has_progress = held.HasField("progress")
+    return HeldJob(
+        check.name(f"{at}.queue", held.queue),
+        check.job_id(f"{at}.job_id", held.job_id),
+        check.integer(f"{at}.fence", held.fence, 1, INT64_MAX),
+        check.integer(
+            f"{at}.progress.percent", held.progress.percent, 0, limits.PROGRESS_PERCENT_MAX
+        )
+        if has_progress
+        else None,
+        check.text(f"{at}.progress.note", held.progress.note, limits.PROGRESS_NOTE_BYTES_MAX)
+        if has_progress
+        else None,
+        check.data(f"{at}.checkpoint", held.checkpoint, limits.CHECKPOINT_BYTES_MAX)
+        if held.HasField("checkpoint")
+        else None,
+    )
+
+
+def outcome(check: Checker, at: str, told: worker_service_pb2.JobOutcome) -> Outcome:
+    """What a worker says of a lease."""
+    lease = (
+        check.name(f"{at}.queue", told.queue),
+        check.job_id(f"{at}.job_id", told.job_id),
+        check.integer(f"{at}.fence", told.fence, 1, INT64_MAX),
+    )
+    match told.WhichOneof("outcome"):
+        case "complete":
+            most = limits.RESULT_BYTES_MAX
+            result = check.data(f"{at}.complete.result", told.complete.result, most)
+            return Outcome(*lease, OutcomeKind.COMPLETE, result or None)
+        case "fail":
+            return _fail(check, f"{at}.fail", lease, told.fail)
+        case "reject":
+            error = job_error(check, f"{at}.reject.error", told.reject.error)
+            return Outcome(*lease, OutcomeKind.REJECT, None, error)
+        case "snooze":
+            if not told.snooze.HasField("delay"):
+                check.refuse(f"{at}.snooze.delay", "is required")
+            delay = check.milliseconds(
+                f"{at}.snooze.delay", told.snooze.delay, 0, limits.DELAY_S_MAX
+            )
+            return Outcome(*lease, OutcomeKind.SNOOZE, delay_ms=delay)
+        case "release":
+            return Outcome(*lease, OutcomeKind.RELEASE)
+        case "cancel":
+            return Outcome(*lease, OutcomeKind.CANCEL)
+        case "unknown_kind":
+            return Outcome(*lease, OutcomeKind.UNKNOWN_KIND)
+        case _:
+            check.refuse(f"{at}.outcome", "exactly one outcome is required")
+            return Outcome(*lease, OutcomeKind.RELEASE)
+
+
+def _fail(
+    check: Checker, at: str, lease: tuple[str, str, int], fail: worker_service_pb2.Fail
+) -> Outcome:
+    error = job_error(check, f"{at}.error", fail.error)
+    delay = (
+        check.milliseconds(f"{at}.retry_after", fail.retry_after, 0, limits.DELAY_S_MAX)
+        if fail.HasField("retry_after")
+        else None
+    )
+    return Outcome(*lease, OutcomeKind.FAIL, None, error, delay)
+
+
+def job_error(check: Checker, at: str, error: job_pb2.JobError) -> JobError:
+    """What went wrong; empty texts are none."""
+    if error == job_pb2.JobError():
+        return NO_ERROR
+    return JobError(
+        check.text(f"{at}.type", error.type, limits.ERROR_TYPE_BYTES_MAX) or None,
+        check.text(f"{at}.message", error.message, limits.ERROR_MESSAGE_BYTES_MAX) or None,
+        check.text(f"{at}.stack", error.stack, limits.ERROR_STACK_BYTES_MAX) or None,
+    )
+
+
+def queue_policy(check: Checker, at: str, policy: queue_service_pb2.QueuePolicy) -> QueuePolicy:
+    """A queue's policy; unset fields stay unset."""
+    return QueuePolicy(
+        retry_policy(check, f"{at}retry_policy.", policy.retry_policy),
+        check.milliseconds(
+            f"{at}visibility_timeout",
+            policy.visibility_timeout,
+            limits.VISIBILITY_TIMEOUT_S_MIN,
+            limits.VISIBILITY_TIMEOUT_S_MAX,
+        )
+        if policy.HasField("visibility_timeout")
+        else None,
+    )
+
+
+def dead_letter_filter(
+    check: Checker, at: str, dead: queue_service_pb2.DeadLetterFilter
+) -> DeadLetterFilter:
+    """Which dead letters."""
+    check.enum(f"{at}.reason", dead.reason, job_pb2.DeadLetterReason)
+    return DeadLetterFilter(
+        check.optional_name(f"{at}.kind", dead.kind) or None,
+        REASONS_IN.get(dead.reason),
+        check.time(f"{at}.died_before", dead.died_before) if dead.HasField("died_before") else None,
+    )

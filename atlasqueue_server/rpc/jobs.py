@@ -1,0 +1,141 @@
+"""JobService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import uuid_utils
+
+from atlasqueue.v1 import job_pb2, job_service_pb2
+from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.enqueue import Enqueuer
+from atlasqueue_server.domain.jobs import Jobs
+from atlasqueue_server.domain.pages import PageToken
+from atlasqueue_server.domain.watch import Watcher
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
+from atlasqueue_server.model.jobs import JobFilter, NewJob
+from atlasqueue_server.rpc import convert_in, convert_out
+from atlasqueue_server.rpc.codes import STATES, STATES_IN
+from atlasqueue_server.rpc.errors import to_status
+from atlasqueue_server.rpc.validate import Checker
+
+
+class JobHandlers:
+    """Proto in, one domain verb, proto out."""
+
+    def __init__(
+        self, enqueuer: Enqueuer, jobs: Jobs, canceller: Canceller, watcher: Watcher
+    ) -> None:
+        self._enqueuer = enqueuer
+        self._jobs = jobs
+        self._canceller = canceller
+        self._watcher = watcher
+
+    async def enqueue(
+        self, request: job_service_pb2.EnqueueRequest
+    ) -> job_service_pb2.EnqueueResponse:
+        """Stores one job."""
+        check = Checker("job.")
+        job = convert_in.new_job(check, request.job, str(uuid_utils.uuid7()))
+        check.raise_if_refused()
+        (error,) = await self._enqueuer.enqueue([job])
+        if error is not None:
+            raise error
+        return job_service_pb2.EnqueueResponse(queue=job.queue, job_id=job.job_id)
+
+    async def enqueue_batch(
+        self, request: job_service_pb2.EnqueueBatchRequest
+    ) -> job_service_pb2.EnqueueBatchResponse:
+        """Stores many jobs, each judged on its own."""
+        check = Checker()
+        check.count("jobs", len(request.jobs), 1, limits.BATCH_ITEMS_MAX)
+        check.raise_if_refused()
+        judged = [_judge(i, job) for i, job in enumerate(request.jobs)]
+        sound = [job for job in judged if isinstance(job, NewJob)]
+        errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
+        return job_service_pb2.EnqueueBatchResponse(
+            results=[
+                _result(asked, job, next(errors) if isinstance(job, NewJob) else job)
+                for asked, job in zip(request.jobs, judged, strict=True)
+            ]
+        )
+
+    async def get_job(
+        self, request: job_service_pb2.GetJobRequest
+    ) -> job_service_pb2.GetJobResponse:
+        """Reads one job."""
+        queue, job_id = _named(request)
+        return job_service_pb2.GetJobResponse(
+            job=convert_out.job(await self._jobs.get(queue, job_id))
+        )
+
+    async def list_jobs(
+        self, request: job_service_pb2.ListJobsRequest
+    ) -> job_service_pb2.ListJobsResponse:
+        """Lists a queue's jobs."""
+        check = Checker()
+        queue = check.name("queue", request.queue)
+        check.enum("state", request.state, job_pb2.JobState)
+        wanted = JobFilter(
+            STATES_IN.get(request.state),
+            check.optional_name("kind", request.kind) or None,
+            check.time("created_after", request.created_after)
+            if request.HasField("created_after")
+            else None,
+            check.time("created_before", request.created_before)
+            if request.HasField("created_before")
+            else None,
+        )
+        page_size = check.page_size(request.page_size)
+        token = check.page_token(request.page_token)
+        check.raise_if_refused()
+        jobs, following = await self._jobs.list(queue, wanted, page_size, PageToken.decode(token))
+        return job_service_pb2.ListJobsResponse(
+            jobs=[convert_out.job(job) for job in jobs],
+            next_page_token=following.encode() if following else "",
+        )
+
+    async def cancel_job(
+        self, request: job_service_pb2.CancelJobRequest
+    ) -> job_service_pb2.CancelJobResponse:
+        """Cancels a job."""
+        queue, job_id = _named(request)
+        state = await self._canceller.cancel(queue, job_id)
+        return job_service_pb2.CancelJobResponse(state=STATES[state])
+
+    async def watch_job(
+        self, request: job_service_pb2.WatchJobRequest
+    ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
+        """Follows a job."""
+        queue, job_id = _named(request)
+        async for job in self._watcher.watch(queue, job_id):
+            yield job_service_pb2.WatchJobResponse(job=convert_out.job(job))
+
+
+def _named(
+    request: job_service_pb2.GetJobRequest
+    | job_service_pb2.CancelJobRequest
+    | job_service_pb2.WatchJobRequest,
+) -> tuple[str, str]:
+    check = Checker()
+    queue = check.optional_name("queue", request.queue)
+    job_id = check.job_id("job_id", request.job_id)
+    check.raise_if_refused()
+    return queue, job_id
+
+
+def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:
+    check = Checker(f"jobs[{i}].")
+    new = convert_in.new_job(check, job, str(uuid_utils.uuid7()))
+    return InvalidField(check.violations) if check.violations else new
+
+
+def _result(
+    asked: job_pb2.NewJob, job: NewJob | InvalidField, error: AtlasQueueError | None
+) -> job_service_pb2.EnqueueResult:
+    return job_service_pb2.EnqueueResult(
+        queue=asked.queue,
+        job_id=job.job_id if isinstance(job, NewJob) else asked.job_id,
+        error=to_status(error) if error else None,
+    )

@@ -1,0 +1,172 @@
+"""WorkerService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+from atlasqueue.v1 import worker_service_pb2
+from atlasqueue_server.domain.dispatch import Dispatcher
+from atlasqueue_server.domain.report import Reporter
+from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
+from atlasqueue_server.domain.workers import Workers
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import Outcome, Reported
+from atlasqueue_server.rpc import convert_in, convert_out
+from atlasqueue_server.rpc.codes import REPORT_STATUSES, STATES
+from atlasqueue_server.rpc.validate import INT64_MAX, Checker
+
+# What a leased job takes on the wire beside payload, headers and checkpoint.
+LEASED_JOB_BYTES = 400
+
+
+class WorkerHandlers:
+    """Proto in, one domain verb, proto out."""
+
+    def __init__(
+        self, workers: Workers, reporter: Reporter, dispatcher: Dispatcher, server_id: str
+    ) -> None:
+        self._workers = workers
+        self._reporter = reporter
+        self._dispatcher = dispatcher
+        self._server_id = server_id
+
+    async def lease(
+        self, request: worker_service_pb2.LeaseRequest
+    ) -> AsyncIterator[worker_service_pb2.LeaseResponse]:
+        """The worker's stream."""
+        check = Checker()
+        terms = convert_in.lease_terms(check, request)
+        if terms.session_id and not terms.epoch:
+            check.refuse("epoch", "must be set, higher than before, to reopen a session")
+        check.raise_if_refused()
+        opened = await self._workers.open(terms)
+        try:
+            yield worker_service_pb2.LeaseResponse(
+                session_opened=convert_out.session_opened(opened.session, self._server_id)
+            )
+            async for event in self._workers.events(opened, limits.PING_INTERVAL_S):
+                for response in _responses(event):
+                    yield response
+        finally:
+            await self._workers.close(opened)
+
+    async def lease_once(
+        self, request: worker_service_pb2.LeaseOnceRequest
+    ) -> worker_service_pb2.LeaseOnceResponse:
+        """Leases once."""
+        check = Checker()
+        terms, wait_s = convert_in.lease_once_terms(check, request)
+        check.raise_if_refused()
+        session, jobs = await self._workers.lease_once(terms, wait_s)
+        return worker_service_pb2.LeaseOnceResponse(
+            session=convert_out.session_opened(session, self._server_id),
+            jobs=[convert_out.leased_job(queue, row) for queue, row in jobs],
+        )
+
+    async def heartbeat(
+        self, request: worker_service_pb2.HeartbeatRequest
+    ) -> worker_service_pb2.HeartbeatResponse:
+        """The worker lives."""
+        check = Checker()
+        session_id = check.integer("session_id", request.session_id, 1, INT64_MAX)
+        epoch = check.integer("epoch", request.epoch, 0, INT64_MAX)
+        last_fence = check.integer("last_fence", request.last_fence, 0, INT64_MAX)
+        check.count("held", len(request.held), 0, limits.SLOTS_MAX)
+        held = [
+            convert_in.held_job(check, f"held[{i}]", job)
+            for i, job in enumerate(request.held[: limits.SLOTS_MAX])
+        ]
+        check.raise_if_refused()
+        extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
+        timeout_ms = extended.visibility_timeout_ms
+        return worker_service_pb2.HeartbeatResponse(
+            stream=worker_service_pb2.STREAM_STATE_LIVE
+            if extended.streaming
+            else worker_service_pb2.STREAM_STATE_REOPEN,
+            lost=[convert_out.job_lease(lease) for lease in extended.lost],
+            cancel=[convert_out.job_lease(lease) for lease in extended.cancel],
+            time_left=convert_out.milliseconds(timeout_ms),
+            heartbeat_interval=convert_out.milliseconds(
+                timeout_ms // limits.HEARTBEATS_PER_VISIBILITY_TIMEOUT
+            ),
+        )
+
+    async def report(
+        self, request: worker_service_pb2.ReportRequest
+    ) -> worker_service_pb2.ReportResponse:
+        """Stores outcomes."""
+        check = Checker()
+        check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
+        session_id = check.integer("session_id", request.session_id, 0, INT64_MAX)
+        check.raise_if_refused()
+        outcomes = [
+            convert_in.outcome(check, f"outcomes[{i}]", told)
+            for i, told in enumerate(request.outcomes)
+        ]
+        _refuse_repeats(check, outcomes)
+        check.raise_if_refused()
+        answers = await self._reporter.report(outcomes)
+        self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
+        return worker_service_pb2.ReportResponse(
+            results=[
+                _report_result(outcome, answer)
+                for outcome, answer in zip(outcomes, answers, strict=True)
+            ]
+        )
+
+
+def _refuse_repeats(check: Checker, outcomes: list[Outcome]) -> None:
+    seen: set[tuple[str, str, int]] = set()
+    for i, outcome in enumerate(outcomes):
+        lease = outcome.queue, outcome.job_id, outcome.fence
+        if lease in seen:
+            check.refuse(f"outcomes[{i}]", "names a lease that an earlier outcome names: once each")
+        seen.add(lease)
+
+
+def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.ReportResult:
+    return worker_service_pb2.ReportResult(
+        job_id=outcome.job_id,
+        fence=outcome.fence,
+        status=REPORT_STATUSES[answer.status],
+        state=STATES[answer.state] if answer.state else None,
+    )
+
+
+def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
+    match event:
+        case JobsLeased():
+            yield from _leased_jobs(event)
+        case CancelAsked(lease):
+            yield worker_service_pb2.LeaseResponse(
+                cancel_requested=worker_service_pb2.CancelRequested(
+                    jobs=[convert_out.job_lease(lease)]
+                )
+            )
+        case Pinged():
+            ping = worker_service_pb2.Ping()
+            ping.server_time.GetCurrentTime()
+            yield worker_service_pb2.LeaseResponse(ping=ping)
+        case WentAway(reason):
+            away = worker_service_pb2.GoAway(reason=reason)
+            away.reconnect_after.FromTimedelta(timedelta())
+            yield worker_service_pb2.LeaseResponse(go_away=away)
+
+
+def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse]:
+    """One message, or several when the payloads are too large for one."""
+    response = worker_service_pb2.LeaseResponse()
+    size = 0
+    for row in event.rows:
+        row_size = LEASED_JOB_BYTES + len(row.payload) + len(row.headers_json or "")
+        row_size += len(row.checkpoint or b"")
+        if size and size + row_size > limits.MESSAGE_CUT_BYTES:
+            yield response
+            response = worker_service_pb2.LeaseResponse()
+            size = 0
+        response.leased_jobs.jobs.append(convert_out.leased_job(event.queue, row))
+        size += row_size
+    yield response
+
+

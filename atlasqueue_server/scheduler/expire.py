@@ -1,0 +1,78 @@
+"""expire: leases of lost workers, in two steps; and fail, by a job's own deadline.
+
+First a session whose time is over is marked lost, for good, under its row lock; then its leases are
+recycled in bounded batches. A single statement took a lease whose heartbeat had just been answered LIVE.
+"""
+
+from __future__ import annotations
+
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.scheduler.loop import Loop, log
+from atlasqueue_server.store import scheduler as store
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.scheduler import Term
+
+SESSIONS_BATCH = 100
+LEASES_BATCH = 1000
+
+
+class Expire(Loop):
+    """Expires the leases of sessions that sent no heartbeat."""
+
+    name = "expire"
+    interval_s = 0.5
+
+    def __init__(self, database: Database, signals: Signals) -> None:
+        super().__init__()
+        self._database = database
+        self._signals = signals
+
+    async def tick(self, term: Term) -> bool:
+        """Loses sessions, then expires a batch of leases."""
+        lost = await store.lose_sessions_if_leader(self._database, term, SESSIONS_BATCH)
+        for session_id, worker in lost:
+            log.warning("session_lost", session=session_id, worker=worker)
+            self._signals.session_lost(session_id)
+        expired = await store.expire_leases_if_leader(self._database, term, LEASES_BATCH)
+        for queue, job_id, fence, state in expired:
+            log.warning("lease_expired", queue=queue, job=job_id, fence=fence, state=state)
+            self._signals.job_moved(job_id)
+        return len(lost) == SESSIONS_BATCH or len(expired) == LEASES_BATCH
+
+
+class FailOverdue(Loop):
+    """Fails jobs that run past their deadline."""
+
+    name = "fail_overdue"
+    interval_s = 0.5
+
+    def __init__(self, database: Database, signals: Signals) -> None:
+        super().__init__()
+        self._database = database
+        self._signals = signals
+
+    async def tick(self, term: Term) -> bool:
+        """Fails a batch of overdue jobs."""
+        overdue = await store.fail_overdue_jobs_if_leader(self._database, term, LEASES_BATCH)
+        for queue, job_id, session_id, fence, state in overdue:
+            log.warning("deadline_passed", queue=queue, job=job_id, fence=fence, state=state)
+            self._signals.job_moved(job_id)
+            self._signals.slots_freed(session_id)
+        return len(overdue) == LEASES_BATCH
+
+
+class AdoptOrphans(Loop):
+    """Leases and sessions that a crash or a restored backup left behind."""
+
+    name = "adopt_orphans"
+    interval_s = 60.0
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+
+    async def tick(self, term: Term) -> bool:
+        """Gives leases without a session a lost one, and forgets lost sessions that hold nothing."""
+        await store.adopt_orphans_if_leader(self._database, term)
+        await store.delete_lost_sessions_if_leader(self._database, term)
+        return False

@@ -1,0 +1,51 @@
+"""promote: scheduled → ready, when run_at has come."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.scheduler.loop import Loop
+from atlasqueue_server.store import scheduler as store
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.scheduler import Term
+
+BATCH = 1000
+START = datetime(1970, 1, 1, tzinfo=UTC)
+# A row that commits later than this behind its run_at waits for the tick without a floor.
+FLOOR_LAG = timedelta(seconds=10)
+TICKS_BETWEEN_SWEEPS = 50
+
+
+class Promote(Loop):
+    """Makes scheduled jobs ready in time."""
+
+    name = "promote"
+    interval_s = 0.2
+
+    def __init__(self, database: Database, signals: Signals) -> None:
+        super().__init__()
+        self._database = database
+        self._signals = signals
+        self._promoted_up_to: dict[str, datetime] = {}
+
+    async def tick(self, term: Term) -> bool:
+        """Promotes a batch of each queue that has something due."""
+        more = False
+        sweep = self.ticks % TICKS_BETWEEN_SWEEPS == 0
+        for queue in await store.find_due_queues(self._database):
+            floor = START if sweep else self._floor(queue)
+            count, last = await store.promote_jobs_if_leader(
+                self._database, term, queue, floor, BATCH
+            )
+            if last is not None:
+                self._promoted_up_to[queue] = max(last, self._promoted_up_to.get(queue, START))
+                self._signals.jobs_ready([queue])
+            elif floor > START:
+                # Due by find_due_queues, yet nothing above the floor: it committed late.
+                self._promoted_up_to.pop(queue, None)
+            more |= count == BATCH
+        return more
+
+    def _floor(self, queue: str) -> datetime:
+        return self._promoted_up_to.get(queue, START + FLOOR_LAG) - FLOOR_LAG
