@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.statements import statement
 
@@ -60,25 +60,26 @@ async def notify(database: Database, message: str) -> None:
 
 @asynccontextmanager
 async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
-    """Messages of the channel, on a connection of its own; ends with OperationalError when it breaks."""
-    connection = await psycopg.AsyncConnection.connect(
-        database_url,
-        autocommit=True,
-        connect_timeout=5,
-        application_name="atlasqueue-listen",
-        keepalives_idle=10,
-        keepalives_interval=3,
-        keepalives_count=3,
-    )
+    """Messages of the channel, on a connection of its own. Raises DatabaseUnavailable when it breaks."""
     try:
-        await connection.execute(statement("listen"))
+        connection = await psycopg.AsyncConnection.connect(
+            database_url,
+            autocommit=True,
+            connect_timeout=5,
+            application_name="atlasqueue-listen",
+            keepalives_idle=10,
+            keepalives_interval=3,
+            keepalives_count=3,
+        )
+        try:
+            await connection.execute(statement("listen"))
+            yield _messages(connection)
+        finally:
+            await connection.close()
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable("the LISTEN connection is lost") from error
 
-        async def messages() -> AsyncIterator[str]:
-            async for notification in connection.notifies():
-                yield notification.payload
 
-        yield messages()
-    finally:
-        # A cancelled reader may leave the connection in the middle of a message.
-        with_timeout = asyncio.wait_for(connection.close(), 1)
-        await with_timeout
+async def _messages(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> AsyncIterator[str]:
+    async for notification in connection.notifies():
+        yield notification.payload

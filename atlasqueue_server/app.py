@@ -1,0 +1,212 @@
+"""Puts a server together, runs it, and takes it down in order.
+
+    start   schema checked ─▶ pool ─▶ domain ─▶ gRPC and HTTP ports ─▶ scheduler
+    drain   health says NOT_SERVING ─▶ no more leases, streams told to go away ─▶ calls in flight end
+    stop    scheduler resigns ─▶ what was let in is committed ─▶ ports, pool
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Mapping
+
+import structlog
+import uuid_utils
+
+from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server import __version__
+from atlasqueue_server.config import ServerConfig
+from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.cluster import Cluster
+from atlasqueue_server.domain.dead_letters import DeadLetters
+from atlasqueue_server.domain.dispatch import Dispatcher
+from atlasqueue_server.domain.enqueue import Enqueuer
+from atlasqueue_server.domain.jobs import Jobs
+from atlasqueue_server.domain.links import Links
+from atlasqueue_server.domain.queues import Queues
+from atlasqueue_server.domain.report import Reporter
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.domain.watch import Watcher
+from atlasqueue_server.domain.workers import Workers
+from atlasqueue_server.http.app import build_app
+from atlasqueue_server.http.server import HttpServer
+from atlasqueue_server.metrics import Metrics
+from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
+from atlasqueue_server.rpc.binding import Rpc, bind
+from atlasqueue_server.rpc.jobs import JobHandlers
+from atlasqueue_server.rpc.queues import QueueHandlers
+from atlasqueue_server.rpc.server import GrpcServer
+from atlasqueue_server.rpc.workers import WorkerHandlers
+from atlasqueue_server.scheduler.depths import FoldDepths
+from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
+from atlasqueue_server.scheduler.leader import Leader
+from atlasqueue_server.scheduler.promote import Promote
+from atlasqueue_server.scheduler.prune import Partitions, Prune
+from atlasqueue_server.startup import StartupError, address
+from atlasqueue_server.store.cluster import ping
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.migrations import (
+    PostgresTooOld,
+    SchemaTooNew,
+    SchemaTooOld,
+    check_schema,
+)
+
+log = structlog.get_logger("atlasqueue.server")
+
+
+class Application:
+    """One server process. Call start, then drain, then stop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.server_id = f"server-{str(uuid_utils.uuid7())[-12:]}"
+        self.grpc_port = 0
+        self.http_port = 0
+        self.metrics = Metrics(__version__)
+        self.database = Database(config.database_url, connections=config.pool_size)
+        self.signals = Signals()
+        self.queues = Queues(self.database, self.signals)
+        self.jobs = Jobs(self.database, self.queues)
+        self.watcher = Watcher(self.database, self.jobs, self.signals)
+        self.enqueuer = Enqueuer(self.database, self.queues, self.signals)
+        self.reporter = Reporter(self.database, self.signals)
+        self.dispatcher = Dispatcher(self.database, self.signals)
+        self.workers = Workers(
+            self.database, self.queues, self.dispatcher, self.signals, self.server_id
+        )
+        self.links = Links(self.database, self.signals, self.server_id)
+        self.leader = Leader(
+            self.database,
+            self.server_id,
+            [
+                Expire(self.database, self.signals),
+                FailOverdue(self.database, self.signals),
+                Promote(self.database, self.signals),
+                FoldDepths(self.database),
+                AdoptOrphans(self.database),
+                Partitions(self.database),
+                Prune(self.database),
+            ],
+        )
+        rpcs = self._bind()
+        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics)
+        self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
+        self._election: asyncio.Task[None] | None = None
+        self._draining = False
+
+    def _bind(self) -> list[Rpc]:
+        canceller = Canceller(self.database, self.jobs, self.signals)
+        dead_letters = DeadLetters(self.database, self.queues, self.signals)
+        services = {
+            job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: JobHandlers(
+                self.enqueuer, self.jobs, canceller, self.watcher
+            ),
+            worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
+                self.workers, self.reporter, self.dispatcher, self.server_id
+            ),
+            queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"]: QueueHandlers(
+                self.queues, dead_letters, Cluster(self.database)
+            ),
+        }
+        return [
+            rpc
+            for service, handlers in services.items()
+            for rpc in bind(service, handlers, self.metrics)
+        ]
+
+    async def start(self) -> None:
+        """Serves. Raises StartupError when the database or a port cannot be had."""
+        try:
+            version = await check_schema(self.config.database_url)
+        except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
+            raise StartupError(str(error)) from error
+        await self.database.open()
+        host, tls = self.config.host, self.config.tls
+        try:
+            self.grpc_port = await self._grpc.start(host, self.config.grpc_port, tls=tls)
+            self.http_port = await self._http.start(host, self.config.http_port, tls=tls)
+        except StartupError:
+            await self._grpc.stop(0)
+            await self.database.close()
+            raise
+        self.links.start(address(host, self.grpc_port), __version__)
+        self._election = asyncio.create_task(self.leader.run(), name="leader")
+        log.info(
+            "serving",
+            server=self.server_id,
+            grpc=address(host, self.grpc_port),
+            http=address(host, self.http_port),
+            schema=version,
+        )
+
+    async def drain(self) -> None:
+        """Clients go elsewhere: health says so, streams are told to go away."""
+        self._draining = True
+        await self._grpc.drain()
+        self.dispatcher.drain()
+        self.watcher.close()
+
+    async def stop(self) -> None:
+        """Ends in order; what was let in is committed first."""
+        if self._election is not None:
+            self._election.cancel()
+            await asyncio.gather(self._election, return_exceptions=True)
+        await self._grpc.stop(self.config.drain_grace_seconds)
+        await self._http.stop(self.config.drain_grace_seconds)
+        await self.enqueuer.close()
+        await self.reporter.close()
+        await self.dispatcher.close()
+        await self.links.stop()
+        await self.database.close()
+        log.info("stopped", server=self.server_id)
+
+    async def _database_answers(self) -> bool:
+        try:
+            await ping(self.database)
+        except Unavailable:
+            return False
+        return True
+
+    async def _readiness(self) -> Mapping[str, str]:
+        answers = await self._database_answers()
+        return {
+            "database": "ok" if answers else "does not answer",
+            "draining": "draining" if self._draining else "ok",
+        }
+
+
+async def serve(config: ServerConfig) -> None:
+    """Serves until SIGTERM or SIGINT; a second one ends at once."""
+    application = Application(config)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await application.start()
+    try:
+        await stopping.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        log.info("draining", grace_s=config.drain_grace_seconds)
+    finally:
+        await application.drain()
+        await application.stop()
+
+
+def run(config: ServerConfig) -> int:
+    """Runs a server in this process; the exit code. Raises StartupError."""
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(config))
+    return 0
+
+
+def _loop_factory() -> None | type[asyncio.AbstractEventLoop]:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop  # type: ignore[return-value]
