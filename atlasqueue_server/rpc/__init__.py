@@ -1,0 +1,1 @@
+"""Proto in, one domain verb, proto out. The only floor that imports grpc."""
