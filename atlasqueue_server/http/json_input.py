@@ -133,7 +133,8 @@ def _object(tree: Any, descriptor: Descriptor, path: str, deep: bool) -> Iterato
     seen: set[str] = set()
     for key, value in tree.items():
         field = find_field(descriptor, key)
-        where = f"{path}.{field.name if field else key[:_SHOWN_CHARS]}".lstrip(".")
+        name = field.name if field else key[:_SHOWN_CHARS] or '""'
+        where = f"{path}.{name}" if path else name
         if field is None:
             yield Violation(where, f"is no field of {descriptor.name}; it has {_names(descriptor)}")
         elif field.name in seen:

@@ -49,7 +49,8 @@ class HttpServer:
         """Accept nothing new, wait up to `grace_s` for what runs, then cancel it. Idempotent."""
         if self._server is None or self._task is None:
             return
-        self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
+        # With 0 uvicorn would not even look whether there is anything to wait for.
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
         self._server.should_exit = True
         await self._task
         self._server = self._task = None
