@@ -1,0 +1,64 @@
+"""The HTTP application: REST, /metrics, /healthz, /readyz.
+
+/healthz answers while the process lives: restart it when that fails. /readyz answers 200 only while
+calls make sense here: send no traffic when that fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from atlasqueue_server.http.answers import dump, json_response
+from atlasqueue_server.http.transcode import Transcoder
+from atlasqueue_server.metrics import Metrics
+from atlasqueue_server.rpc.binding import Rpc
+
+READINESS_TIMEOUT_S: Final = 2.0
+
+# Check → "ok" or what is wrong, as in {"database": "ok", "schema": "…", "draining": "ok"}.
+Readiness = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> Starlette:
+    """The application. Ready when every check that `readiness` returns is "ok"."""
+
+    async def exposition(request: Request) -> Response:
+        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encoder(metrics.registry), headers={"content-type": content_type})
+
+    async def alive(_request: Request) -> Response:
+        return json_response(dump({"status": "ok"}))
+
+    async def ready(_request: Request) -> Response:
+        checks = await _checks(readiness)
+        good = all(state == "ok" for state in checks.values())
+        tree = {"status": "ok" if good else "not ready", "checks": dict(checks)}
+        return json_response(dump(tree), 200 if good else 503)
+
+    return Starlette(
+        routes=[
+            Route("/metrics", exposition),
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+            Mount("", app=Transcoder(rpcs)),
+        ]
+    )
+
+
+async def _checks(readiness: Readiness) -> Mapping[str, str]:
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S):
+            return await readiness()
+    except TimeoutError:
+        return {"database": f"does not answer within {READINESS_TIMEOUT_S:g} s"}
+    except Exception as error:
+        # Its text may hold addresses or credentials.
+        return {"database": f"does not answer ({type(error).__name__})"}

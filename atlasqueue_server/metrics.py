@@ -1,0 +1,70 @@
+"""The registry of metrics and those that every RPC has. Names begin with `atlasqueue_`.
+
+Each server has a registry of its own, so that tests may run several in one process.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+
+class Metrics:
+    """What a server counts. `registry` is exposed at /metrics; other parts register there too."""
+
+    def __init__(self, version: str) -> None:
+        self.registry: Final = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = Gauge(
+            "atlasqueue_build_info", "Version of the server.", ["version"], registry=self.registry
+        )
+        build.labels(version).set(1)
+        self._calls = Counter(
+            "atlasqueue_rpc_calls",
+            "RPCs that have ended, by gRPC code (CANCELLED: the client went away).",
+            ["transport", "rpc", "code"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "atlasqueue_rpc_seconds",
+            "How long unary RPCs took.",
+            ["rpc"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._open = Gauge(
+            "atlasqueue_rpc_open", "RPCs that are running now.", ["rpc"], registry=self.registry
+        )
+        self._healthy = Gauge(
+            "atlasqueue_healthy",
+            "1 while the database answers and the server is not draining.",
+            registry=self.registry,
+        )
+
+    def rpc_started(self, rpc: str) -> None:
+        """Count an RPC as running."""
+        self._open.labels(rpc).inc()
+
+    def rpc_ended(self, rpc: str, transport: str, code: str, seconds: float | None) -> None:
+        """Count an RPC as ended; `seconds` is None for streams, whose length says nothing."""
+        self._open.labels(rpc).dec()
+        self._calls.labels(transport, rpc, code).inc()
+        if seconds is not None:
+            self._seconds.labels(rpc).observe(seconds)
+
+    def set_healthy(self, healthy: bool) -> None:
+        """Note what the health service answers."""
+        self._healthy.set(1 if healthy else 0)

@@ -1,0 +1,49 @@
+"""/metrics, /healthz, /readyz."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from atlasqueue_server.http import app as app_module
+from tests.http.conftest import World
+
+
+async def test_metrics_count_rest_calls(client: httpx.AsyncClient) -> None:
+    await client.get("/v1/queues")
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    labels = 'code="OK",rpc="QueueService/ListQueues",transport="http"'
+    assert f"atlasqueue_rpc_calls_total{{{labels}}} 1.0" in answer.text
+    assert 'atlasqueue_build_info{version="1.2.3"} 1.0' in answer.text
+
+
+async def test_a_process_that_lives_is_healthy_even_when_not_ready(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    world.checks["database"] = "does not answer"
+    assert (await client.get("/healthz")).status_code == 200
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "not ready", "checks": {"database": "does not answer"}}
+
+
+async def test_ready_when_all_checks_are_ok(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+async def test_checks_are_bounded_and_keep_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "READINESS_TIMEOUT_S", 0.01)
+
+    async def hang() -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def fail() -> dict[str, str]:
+        raise ConnectionError("postgresql://user:secret@host")
+
+    assert "does not answer within" in (await app_module._checks(hang))["database"]
+    assert await app_module._checks(fail) == {"database": "does not answer (ConnectionError)"}

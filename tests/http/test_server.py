@@ -1,0 +1,199 @@
+"""The HTTP port over real sockets: streams, disconnects, a taken port, TLS, a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from atlasqueue.v1 import job_pb2
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue_server.http import streams
+from atlasqueue_server.http.app import build_app
+from atlasqueue_server.http.server import HttpServer
+from atlasqueue_server.model import errors
+from atlasqueue_server.startup import BindError, TlsFiles
+from tests.http.conftest import World
+from tests.rpc.fakes import bound
+
+READY = jobs_pb.WatchJobResponse(job=job_pb2.Job(state=job_pb2.JOB_STATE_READY))
+
+
+@pytest.fixture
+async def server(world: World) -> AsyncIterator[HttpServer]:
+    """A server that is stopped after the test."""
+    app = build_app(bound(world.handlers, metrics=world.metrics), world.metrics, world.readiness)
+    server = HttpServer(app)
+    yield server
+    await server.stop(0)
+
+
+@pytest.fixture
+async def base_url(server: HttpServer) -> str:
+    """Where it listens."""
+    return f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}"
+
+
+async def states(answer: httpx.Response) -> list[str]:
+    """The states in a stream of lines."""
+    return [json.loads(line)["job"]["state"] async for line in answer.aiter_lines()]
+
+
+async def test_a_second_server_on_the_port_fails_and_says_what_to_do(
+    server: HttpServer, base_url: str
+) -> None:
+    port = int(base_url.rpartition(":")[2])
+    with pytest.raises(BindError, match=rf"127\.0\.0\.1:{port} for HTTP.*--http-port"):
+        await HttpServer(build_app([], World().metrics, World().readiness)).start("127.0.0.1", port)
+
+
+async def test_signals_are_left_to_the_application(base_url: str) -> None:
+    assert base_url
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def test_watch_is_a_line_an_event(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        yield jobs_pb.WatchJobResponse(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED))
+
+    world.handlers.events = events
+    async with (
+        httpx.AsyncClient(base_url=base_url) as client,
+        client.stream("GET", "/v1/queues/q/jobs/x:watch") as answer,
+    ):
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        assert await states(answer) == ["JOB_STATE_READY", "JOB_STATE_SUCCEEDED"]
+    assert world.handlers.requests == [jobs_pb.WatchJobRequest(queue="q", job_id="x")]
+
+
+async def test_watch_as_server_sent_events(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        raise errors.JobNotFound("it was purged")
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch", headers={"accept": "text/event-stream"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    first, last, empty = answer.text.split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["job"]["state"] == "JOB_STATE_READY"
+    assert last.startswith("event: error\ndata: ")
+    assert json.loads(last.partition("data: ")[2])["code"] == 5
+    assert empty == ""
+
+
+async def test_an_error_before_the_first_event_has_its_http_status(
+    world: World, base_url: str
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        raise errors.JobNotFound("no such job")
+        yield
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        assert (await client.get("/v1/jobs/x:watch")).status_code == 404
+
+
+async def test_an_error_after_it_is_the_last_line(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        raise errors.JobNotFound("it was purged")
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch")
+    last = json.loads(answer.text.splitlines()[-1])
+    assert last["error"]["details"][0]["reason"] == "JOB_NOT_FOUND"
+
+
+async def test_the_handler_of_a_stream_ends_when_its_client_goes(
+    world: World, base_url: str
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        await asyncio.Event().wait()
+
+    world.handlers.events = events
+    async with (
+        httpx.AsyncClient(base_url=base_url) as client,
+        client.stream("GET", "/v1/jobs/x:watch") as answer,
+    ):
+        await anext(answer.aiter_lines())
+    await asyncio.wait_for(world.handlers.closed.wait(), 5)
+
+
+async def test_a_client_that_does_not_read_loses_its_stream(
+    world: World, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams.EventStream.__init__, "__kwdefaults__", {"write_timeout_s": 0.2})
+    block = jobs_pb.WatchJobResponse(job=job_pb2.Job(result=bytes(1 << 20)))
+
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        while True:
+            yield block
+
+    world.handlers.events = events
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/jobs/x:watch HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.wait_for(world.handlers.closed.wait(), 10)
+    writer.close()
+
+
+async def test_stop_waits_for_running_calls(
+    world: World, server: HttpServer, base_url: str
+) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: Any) -> Any:
+        started.set()
+        await go.wait()
+        return jobs_pb.GetJobResponse()
+
+    world.handlers.replies["get_job"] = slow
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        call = asyncio.create_task(client.get("/v1/jobs/x"))
+        await asyncio.wait_for(started.wait(), 5)
+        stopping = asyncio.create_task(server.stop(30))
+        go.set()
+        assert (await call).status_code == 200
+        await asyncio.wait_for(stopping, 5)
+
+
+async def test_stop_ends_streams_after_the_grace(
+    world: World, server: HttpServer, base_url: str
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        await asyncio.Event().wait()
+
+    world.handlers.events = events
+    async with (
+        httpx.AsyncClient(base_url=base_url) as client,
+        client.stream("GET", "/v1/jobs/x:watch") as answer,
+    ):
+        await anext(answer.aiter_lines())
+        await asyncio.wait_for(server.stop(0), 10)
+    assert world.handlers.closed.is_set()
+
+
+async def test_tls(server: HttpServer, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    files = TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
+    issued.private_key_pem.write_to_path(str(files.key))
+    issued.cert_chain_pems[0].write_to_path(str(files.cert))
+    port = await server.start("127.0.0.1", 0, tls=files)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with httpx.AsyncClient(verify=trusting) as client:
+        assert (await client.get(f"https://localhost:{port}/healthz")).status_code == 200
