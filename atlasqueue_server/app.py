@@ -17,7 +17,6 @@ import structlog
 import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
-from atlasqueue_server import __version__
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.cluster import Cluster
@@ -54,6 +53,7 @@ from atlasqueue_server.store.migrations import (
     SchemaTooOld,
     check_schema,
 )
+from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
 
@@ -66,8 +66,12 @@ class Application:
         self.server_id = f"server-{str(uuid_utils.uuid7())[-12:]}"
         self.grpc_port = 0
         self.http_port = 0
-        self.metrics = Metrics(__version__)
-        self.database = Database(config.database_url, connections=config.pool_size)
+        self.metrics = Metrics(VERSION)
+        self.database = Database(
+            config.database_url.get_secret_value(),
+            connections_min=config.database_pool_min,
+            connections_max=config.database_pool_max,
+        )
         self.signals = Signals()
         self.queues = Queues(self.database, self.signals)
         self.jobs = Jobs(self.database, self.queues)
@@ -121,7 +125,7 @@ class Application:
     async def start(self) -> None:
         """Serves. Raises StartupError when the database or a port cannot be had."""
         try:
-            version = await check_schema(self.config.database_url)
+            version = await check_schema(self.database.url)
         except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
@@ -133,7 +137,7 @@ class Application:
             await self._grpc.stop(0)
             await self.database.close()
             raise
-        self.links.start(address(host, self.grpc_port), __version__)
+        self.links.start(address(host, self.grpc_port), VERSION)
         self._election = asyncio.create_task(self.leader.run(), name="leader")
         log.info(
             "serving",

@@ -52,12 +52,14 @@ async def configure(connection: Connection) -> None:
 class Database:
     """A small pool on one database. All methods raise DatabaseUnavailable when it does not answer."""
 
-    def __init__(self, url: str, *, connections: int = 8, wait_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, connections_min: int = 2, connections_max: int = 10, wait_s: float = 5.0
+    ) -> None:
         self.url = url
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
-            min_size=min(2, connections),
-            max_size=connections,
+            min_size=min(connections_min, connections_max),
+            max_size=connections_max,
             timeout=wait_s,
             open=False,
             configure=configure,
