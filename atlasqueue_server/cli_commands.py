@@ -1,0 +1,125 @@
+"""What the commands of `atlasqueue-server` do, without the parsing of their flags."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from atlasqueue_server import logs
+from atlasqueue_server.config import ServerConfig, load
+from atlasqueue_server.startup import StartupError, address
+
+Flags = Mapping[str, Any]
+
+
+def serve(config_file: Path | None, flags: Flags) -> int:
+    """Run a server until it is told to stop; returns the exit code. Raises StartupError."""
+    return _run(load(flags, config_file))
+
+
+def dev(config_file: Path | None, data_directory: Path | None, flags: Flags) -> int:
+    """Run PostgreSQL, migrate and serve; returns the exit code. Raises StartupError."""
+    with _database(data_directory, flags.get("database_url")) as url:
+        config = load({**flags, "database_url": url}, config_file)
+        _migrate(url)
+        _say("\n" + how_to_talk(config))
+        return _run(config)
+
+
+def migrate(config_file: Path | None, flags: Flags, dry_run: bool) -> int:
+    """Migrate, or tell what is pending (then 1 is returned). Raises StartupError."""
+    url = load(flags, config_file).database_url.get_secret_value()
+    if not dry_run:
+        _migrate(url)
+        return 0
+    from atlasqueue_server.store.migrations import status
+
+    report = asyncio.run(status(url))
+    for name in report.pending:
+        _say(f"not applied: {name}")
+    _say(f"the database is at version {report.version}, this server at {report.known}")
+    return 1 if report.pending else 0
+
+
+def how_to_talk(config: ServerConfig) -> str:
+    """Lines that show what to type against a server that runs with `config`."""
+    if config.grpc_port == 0 or config.http_port == 0:
+        return "The log names the ports. Stop with Ctrl-C."
+    grpc = address(config.host, config.grpc_port)
+    rest = f"http{'s' if config.tls else ''}://{address(config.host, config.http_port)}"
+    grpcurl = "grpcurl" if config.tls else "grpcurl -plaintext"
+    # "hello" in base64, as JSON has bytes.
+    job = '{"kind": "greet", "payload": "aGVsbG8="}'
+    return f"""\
+gRPC  {grpc}
+HTTP  {rest}   (/metrics, /healthz, /readyz)
+
+Enqueue a job, look at the queue:
+  curl --json '{job}' {rest}/v1/queues/default/jobs
+  curl {rest}/v1/queues/default/depth
+  curl {rest}/v1/queues/default/jobs
+
+The same with grpcurl:
+  {grpcurl} {grpc} list
+  {grpcurl} -d '{{"job": {{"queue": "default", "kind": "greet"}}}}' \\
+      {grpc} atlasqueue.v1.JobService/Enqueue
+  {grpcurl} -d '{{"queues": ["default"], "slots": 1, "worker": "me"}}' \\
+      {grpc} atlasqueue.v1.WorkerService/Lease
+
+Run a worker:
+  atlasqueue-worker run MODULE:APP
+
+Stop with Ctrl-C.
+"""
+
+
+@contextlib.contextmanager
+def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    try:
+        from atlasqueue_server.embedded import (
+            EmbeddedPostgres,
+            EmbeddedPostgresError,
+            default_data_directory,
+        )
+    except ImportError as error:
+        raise StartupError(
+            "the embedded PostgreSQL is not installed: pip install 'atlasqueue-server[dev]', or "
+            "give --database-url"
+        ) from error
+    directory = data_directory or default_data_directory()
+    _say(f"PostgreSQL  data in {directory}")
+    try:
+        with EmbeddedPostgres(
+            directory, on_progress=lambda step: _say(f"            {step}")
+        ) as it:
+            yield it.url
+    except EmbeddedPostgresError as error:
+        raise StartupError(str(error)) from error
+
+
+def _migrate(url: str) -> None:
+    from atlasqueue_server.store.migrations import migrate as apply
+
+    report = asyncio.run(apply(url))
+    for name in report.applied:
+        _say(f"applied {name}")
+    _say(f"schema      version {report.version}")
+
+
+def _run(config: ServerConfig) -> int:
+    logs.configure(config.log_level, config.log_format)
+    from atlasqueue_server.app import run
+
+    return run(config)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
