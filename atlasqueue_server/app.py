@@ -1,8 +1,8 @@
 """Puts a server together, runs it, and takes it down in order.
 
-    start   schema checked ─▶ pool ─▶ domain ─▶ gRPC and HTTP ports ─▶ scheduler
-    drain   health says NOT_SERVING ─▶ no more leases, streams told to go away ─▶ calls in flight end
-    stop    scheduler resigns ─▶ what was let in is committed ─▶ ports, pool
+start   schema checked ─▶ pool ─▶ domain ─▶ gRPC and HTTP ports ─▶ scheduler
+drain   health says NOT_SERVING ─▶ no more leases, streams told to go away ─▶ calls in flight end
+stop    scheduler resigns ─▶ what was let in is committed ─▶ ports, pool
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import structlog
 import uuid_utils
-
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
+
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.cluster import Cluster
@@ -203,12 +203,15 @@ async def serve(config: ServerConfig) -> None:
 
 def run(config: ServerConfig) -> int:
     """Runs a server in this process; the exit code. Raises StartupError."""
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
         runner.run(serve(config))
     return 0
 
 
-def _loop_factory() -> None | type[asyncio.AbstractEventLoop]:
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
     import uvloop

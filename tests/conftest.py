@@ -1,1 +1,3 @@
-pytest_plugins = ["tests.plugins.postgres"]
+"""The fixtures' plugins, by theme."""
+
+pytest_plugins = ["tests.plugins.postgres", "tests.plugins.allowed_skips", "tests.plugins.server"]

@@ -138,5 +138,3 @@ def _fail(
             future.set_exception(error)
             # A caller that went away never looks at its future; that is no error of its own.
             future.exception()
-
-

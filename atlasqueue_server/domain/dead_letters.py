@@ -27,7 +27,7 @@ class DeadLetters:
         self._queues = queues
         self._signals = signals
 
-    async def list(
+    async def page(
         self, queue: str, dead: DeadLetterFilter, page_size: int, token: PageToken
     ) -> tuple[list[Job], PageToken | None]:
         """A page by job id, each with its last failure, and the token of the next. Raises QueueNotFound."""
@@ -35,10 +35,17 @@ class DeadLetters:
         job_ids = await store.find_dead_letters(
             self._database, queue, dead, token.job_id or NIL, page_size
         )
-        read = {job.job_id: job for job in await jobs_store.get_jobs(self._database, queue, job_ids)}
+        read = {
+            job.job_id: job for job in await jobs_store.get_jobs(self._database, queue, job_ids)
+        }
         failures = await jobs_store.list_last_failures(self._database, queue, job_ids)
         jobs = [
-            replace(read[i], payload=b"", checkpoint=None, failures=[failures[i]] if i in failures else [])
+            replace(
+                read[i],
+                payload=b"",
+                checkpoint=None,
+                failures=[failures[i]] if i in failures else [],
+            )
             for i in job_ids
             if i in read
         ]

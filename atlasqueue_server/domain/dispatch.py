@@ -85,9 +85,7 @@ class Dispatcher:
 
     def _lane(self, queue: str) -> Lane:
         if queue not in self._lanes:
-            lane = Lane(
-                self._database, queue, self.give_back, self._credit_returned, self._observe
-            )
+            lane = Lane(self._database, queue, self.give_back, self._credit_returned, self._observe)
             self._lanes[queue] = lane, asyncio.get_running_loop().create_task(lane.run())
         return self._lanes[queue][0]
 
@@ -160,7 +158,8 @@ class Dispatcher:
     def _session_lost(self, session_id: int) -> None:
         if opened := self._by_id.get(session_id):
             self.remove(
-                opened, SessionLost(f"session {session_id} sent no heartbeat in its visibility timeout")
+                opened,
+                SessionLost(f"session {session_id} sent no heartbeat in its visibility timeout"),
             )
 
     def _cancel_requested(self, session_id: int, lease: LeaseName) -> None:

@@ -32,7 +32,9 @@ class Jobs:
         if not found:
             raise not_found(job_id)
         if len(found) > 1:
-            raise JobIdAmbiguous(f"job {job_id} is in several queues ({', '.join(found)}): name one")
+            raise JobIdAmbiguous(
+                f"job {job_id} is in several queues ({', '.join(found)}): name one"
+            )
         return found[0]
 
     async def get(self, queue: str, job_id: str) -> Job:
@@ -46,7 +48,7 @@ class Jobs:
             job.failures = await store.list_failures(self._database, queue, job_id)
         return job
 
-    async def list(
+    async def page(
         self, queue: str, jobs: JobFilter, page_size: int, token: PageToken
     ) -> tuple[list[Job], PageToken | None]:
         """A page of a queue's jobs, without payloads, and the token of the next. Raises QueueNotFound."""

@@ -13,9 +13,9 @@ from atlasqueue_server.model import limits
 PRIORITIES = tuple(range(limits.PRIORITY_MIN, limits.PRIORITY_MAX + 1))
 
 
-def interleave(credits: Iterable[tuple[int, int]], most: int) -> list[int]:
+def interleave(hands: Iterable[tuple[int, int]], most: int) -> list[int]:
     """Up to `most` slots, dealt in rounds to (session, credit) pairs so that none waits for another."""
-    left = [[session, credit] for session, credit in credits if credit > 0]
+    left = [[session, credit] for session, credit in hands if credit > 0]
     dealt: list[int] = []
     while left and len(dealt) < most:
         for hand in left:

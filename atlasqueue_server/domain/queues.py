@@ -44,7 +44,7 @@ class Queues:
             raise QueueNotFound(f"no queue named {name}")
         return found[0]
 
-    async def list(self, after: str, most: int) -> list[Queue]:
+    async def page(self, after: str, most: int) -> list[Queue]:
         """Up to `most` queues by name, above `after`."""
         return await store.list_queues(self._database, after, most)
 

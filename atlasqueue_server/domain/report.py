@@ -70,9 +70,7 @@ class Reporter:
             groups[outcome.queue, outcome.kind].append(outcome)
         moved = await store.report_if_fenced(self._database, groups)
         self._tell(moved)
-        settled = {
-            lease: Reported(ReportStatus.APPLIED, state) for lease, state in moved.items()
-        }
+        settled = {lease: Reported(ReportStatus.APPLIED, state) for lease, state in moved.items()}
         if len(moved) < len(outcomes):
             settled |= await self._classify([o for o in outcomes if lease_of(o) not in moved])
         return settled

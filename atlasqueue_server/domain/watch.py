@@ -31,7 +31,15 @@ class _Watch:
 
 
 def _place(job: Job) -> tuple[object, ...]:
-    return (job.state, job.fence, job.attempt, job.crashes, job.cancel_requested, job.percent, job.note)
+    return (
+        job.state,
+        job.fence,
+        job.attempt,
+        job.crashes,
+        job.cancel_requested,
+        job.percent,
+        job.note,
+    )
 
 
 class Watcher:
@@ -66,7 +74,9 @@ class Watcher:
                 job = await watch.news.get()
                 if job is not None and job.state in SETTLED:
                     job = await self._jobs.get(queue, job_id)
-            raise ShuttingDown("this server is shutting down") if self._closed else not_found(job_id)
+            raise (
+                ShuttingDown("this server is shutting down") if self._closed else not_found(job_id)
+            )
         finally:
             self._remove(watch)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from atlasqueue_server.model.retry import RetryPolicy
+from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.model.states import State
 
 
@@ -22,7 +22,7 @@ class NewJob:
     headers_json: str | None = None
     run_at: datetime | None = None
     deadline_ms: int | None = None
-    policy: RetryPolicy = RetryPolicy()
+    policy: RetryPolicy = NO_POLICY
 
 
 class Enqueued(StrEnum):
@@ -111,7 +111,7 @@ class LeaseName:
 class QueuePolicy:
     """How a queue treats its jobs; None = the default. Milliseconds."""
 
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = NO_POLICY
     visibility_timeout_ms: int | None = None
 
 

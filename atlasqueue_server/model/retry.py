@@ -37,6 +37,7 @@ class RetryPolicy:
         )
 
 
+NO_POLICY = RetryPolicy()
 DEFAULT_POLICY = RetryPolicy(
     limits.MAX_ATTEMPTS_DEFAULT,
     limits.BACKOFF_INITIAL_MS_DEFAULT,

@@ -1,15 +1,15 @@
 """The states of a job and the table of every verb that moves it.
 
-         enqueue                 lease                  complete
-      ∅ ─────────┬──────▶ ready ───────▶ leased ──────────────────▶ succeeded
-                 │         ▲ ▲ ▲           │ │ │
-         run_at  ▼ promote │ │ │ release   │ │ └── cancel ─────────▶ cancelled
-              scheduled ───┘ │ └ reconcile ┘ │                       ▲
-                 ▲ │         │               │ fail, snooze, expire  │
-                 │ └─────────┼───────────────┼── cancel ─────────────┘
-                 └───────────┼───────────────┤
-                             │ redrive       │ fail, reject, expire
-                             └──── dead ◀────┘   dead ── purge ──▶ ∅
+   enqueue                 lease                  complete
+∅ ─────────┬──────▶ ready ───────▶ leased ──────────────────▶ succeeded
+           │         ▲ ▲ ▲           │ │ │
+   run_at  ▼ promote │ │ │ release   │ │ └── cancel ─────────▶ cancelled
+        scheduled ───┘ │ └ reconcile ┘ │                       ▲
+           ▲ │         │               │ fail, snooze, expire  │
+           │ └─────────┼───────────────┼── cancel ─────────────┘
+           └───────────┼───────────────┤
+                       │ redrive       │ fail, reject, expire
+                       └──── dead ◀────┘   dead ── purge ──▶ ∅
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
+
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import (
@@ -18,11 +19,9 @@ from atlasqueue_server.model.jobs import (
     OutcomeKind,
     QueuePolicy,
 )
-from atlasqueue_server.model.retry import RetryPolicy
+from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker
-
-NO_POLICY = RetryPolicy()
 
 
 def new_job(check: Checker, job: job_pb2.NewJob, job_id: str) -> NewJob:
@@ -38,9 +37,7 @@ def new_job(check: Checker, job: job_pb2.NewJob, job_id: str) -> NewJob:
         else limits.PRIORITY_DEFAULT,
         json.dumps(dict(job.headers), ensure_ascii=False) if job.headers else None,
         check.time("run_at", job.run_at, _latest()) if job.HasField("run_at") else None,
-        check.milliseconds(
-            "deadline", job.deadline, limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX
-        )
+        check.milliseconds("deadline", job.deadline, limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX)
         if job.HasField("deadline")
         else None,
         retry_policy(check, "retry_policy.", job.retry_policy)
@@ -207,7 +204,7 @@ def dead_letter_filter(
     check: Checker, at: str, dead: queue_service_pb2.DeadLetterFilter
 ) -> DeadLetterFilter:
     """Which dead letters."""
-    check.enum(f"{at}.reason", dead.reason, job_pb2.DeadLetterReason)
+    check.enum(f"{at}.reason", dead.reason, job_pb2.DeadLetterReason.DESCRIPTOR)
     return DeadLetterFilter(
         check.optional_name(f"{at}.kind", dead.kind) or None,
         REASONS_IN.get(dead.reason),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
+from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Depth, Failure, Job, LeaseName, Queue, Session
-from atlasqueue_server.model.retry import RetryPolicy
+from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import CAUSES, REASONS, STATES
 from atlasqueue_server.store.cluster import ServerRow
 from atlasqueue_server.store.lease import LeasedRow
@@ -41,7 +41,7 @@ def milliseconds(value: int) -> Duration:
 
 def retry_policy(policy: RetryPolicy) -> job_pb2.RetryPolicy | None:
     """A policy on the wire; None when nothing is set."""
-    if policy == RetryPolicy():
+    if policy == NO_POLICY:
         return None
     return job_pb2.RetryPolicy(
         max_attempts=policy.max_attempts,
@@ -73,7 +73,9 @@ def job(found: Job) -> job_pb2.Job:
         created_at=timestamp(found.created_at),
         finished_at=timestamp(found.finished_at) if found.finished_at else None,
         died_at=timestamp(found.died_at) if found.died_at else None,
-        dead_letter_reason=REASONS[found.dead_letter_reason] if found.dead_letter_reason else None,
+        dead_letter_reason=REASONS[found.dead_letter_reason]
+        if found.dead_letter_reason
+        else job_pb2.DEAD_LETTER_REASON_UNSPECIFIED,
         leased_at=timestamp(found.leased_at) if found.leased_at else None,
         session_id=found.session_id or 0,
         cancel_requested=found.cancel_requested,
@@ -111,7 +113,7 @@ def leased_job(queue: str, row: LeasedRow) -> worker_service_pb2.LeasedJob:
         queue=queue,
         job_id=row.job_id,
         fence=row.fence,
-        kind=row.kind,
+        kind=row.kind or "",
         payload=row.payload,
         priority=row.priority,
         attempt=row.attempt,

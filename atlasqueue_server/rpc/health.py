@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 Probe = Callable[[], Awaitable[bool]]
 
 
-class EndingHealthServicer(HealthServicer):
+class EndingHealthServicer(HealthServicer):  # type: ignore[misc]
     """The health service, whose watches end when the server drains.
 
     The library's never end, and a graceful stop of the server would wait for them in vain.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import uuid_utils
-
 from atlasqueue.v1 import job_pb2, job_service_pb2
+
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.enqueue import Enqueuer
 from atlasqueue_server.domain.jobs import Jobs
@@ -76,7 +76,7 @@ class JobHandlers:
         """Lists a queue's jobs."""
         check = Checker()
         queue = check.name("queue", request.queue)
-        check.enum("state", request.state, job_pb2.JobState)
+        check.enum("state", request.state, job_pb2.JobState.DESCRIPTOR)
         wanted = JobFilter(
             STATES_IN.get(request.state),
             check.optional_name("kind", request.kind) or None,
@@ -90,7 +90,7 @@ class JobHandlers:
         page_size = check.page_size(request.page_size)
         token = check.page_token(request.page_token)
         check.raise_if_refused()
-        jobs, following = await self._jobs.list(queue, wanted, page_size, PageToken.decode(token))
+        jobs, following = await self._jobs.page(queue, wanted, page_size, PageToken.decode(token))
         return job_service_pb2.ListJobsResponse(
             jobs=[convert_out.job(job) for job in jobs],
             next_page_token=following.encode() if following else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atlasqueue.v1 import queue_service_pb2
+
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.pages import PageToken
@@ -37,7 +38,7 @@ class QueueHandlers:
     ) -> queue_service_pb2.ListQueuesResponse:
         """Lists queues by name."""
         page_size, token = _page(request)
-        queues = await self._queues.list(token.name, page_size)
+        queues = await self._queues.page(token.name, page_size)
         full = len(queues) == page_size
         return queue_service_pb2.ListQueuesResponse(
             queues=[convert_out.queue(q) for q in queues],
@@ -94,7 +95,7 @@ class QueueHandlers:
         page_size = check.page_size(request.page_size)
         token = PageToken.decode(check.page_token(request.page_token))
         check.raise_if_refused()
-        jobs, following = await self._dead_letters.list(queue, wanted, page_size, token)
+        jobs, following = await self._dead_letters.page(queue, wanted, page_size, token)
         return queue_service_pb2.ListDeadLettersResponse(
             jobs=[convert_out.job(job) for job in jobs],
             next_page_token=following.encode() if following else "",
@@ -188,7 +189,9 @@ def _chosen(
     queue = check.name("queue", request.queue)
     check.count("job_ids", len(request.job_ids), 0, limits.BATCH_ITEMS_MAX)
     if bool(request.job_ids) == request.HasField("filter"):
-        check.refuse("job_ids", "exactly one of job_ids and filter is required (an empty filter: all)")
+        check.refuse(
+            "job_ids", "exactly one of job_ids and filter is required (an empty filter: all)"
+        )
     most = limits.BATCH_ITEMS_MAX
     if request.max_jobs:
         most = check.integer("max_jobs", request.max_jobs, 1, limits.BATCH_ITEMS_MAX)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atlasqueue_server.model import limits
@@ -87,10 +87,10 @@ class Checker:
         if not least <= count <= most:
             self.refuse(field, f"must hold {least} to {most} items, holds {count}")
 
-    def enum(self, field: str, value: int, kind: EnumTypeWrapper) -> int:
+    def enum(self, field: str, value: int, kind: EnumDescriptor) -> int:
         """A known value of an enum."""
-        if value not in kind.values():
-            self.refuse(field, f"must be one of {', '.join(kind.keys())}")
+        if value not in kind.values_by_number:
+            self.refuse(field, f"must be one of {', '.join(kind.values_by_name)}")
         return value
 
     def page_size(self, value: int) -> int:

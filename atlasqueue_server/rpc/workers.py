@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
-from atlasqueue.v1 import worker_service_pb2
+from atlasqueue.v1 import job_pb2, worker_service_pb2
+
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
@@ -130,7 +131,7 @@ def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.Rep
         job_id=outcome.job_id,
         fence=outcome.fence,
         status=REPORT_STATUSES[answer.status],
-        state=STATES[answer.state] if answer.state else None,
+        state=STATES[answer.state] if answer.state else job_pb2.JOB_STATE_UNSPECIFIED,
     )
 
 
@@ -168,5 +169,3 @@ def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse
         response.leased_jobs.jobs.append(convert_out.leased_job(event.queue, row))
         size += row_size
     yield response
-
-

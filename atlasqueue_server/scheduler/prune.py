@@ -1,8 +1,8 @@
 """prune: finished jobs by the day, dead letters by age; and the days to come.
 
-    days of finished:   … kept 7 days … │ today │ tomorrow, the day after: made ahead
-    a day past its retention: bodies, failures and checkpoints go in bounded batches, then the day is
-    dropped whole.
+days of finished:   … kept 7 days … │ today │ tomorrow, the day after: made ahead
+a day past its retention: bodies, failures and checkpoints go in bounded batches, then the day is
+dropped whole.
 """
 
 from __future__ import annotations

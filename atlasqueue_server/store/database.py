@@ -95,11 +95,15 @@ class Database:
             async with self._pool.connection() as connection:
                 yield connection
         except (PoolTimeout, PoolClosed) as error:
-            raise DatabaseUnavailable("the database does not answer; repeat with backoff") from error
+            raise DatabaseUnavailable(
+                "the database does not answer; repeat with backoff"
+            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if isinstance(error, TRANSIENT):
                 raise
-            raise DatabaseUnavailable("the database does not answer; repeat with backoff") from error
+            raise DatabaseUnavailable(
+                "the database does not answer; repeat with backoff"
+            ) from error
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
         """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
@@ -107,7 +111,9 @@ class Database:
             try:
                 async with self.connection() as connection:
                     async with connection.pipeline(), connection.transaction():
-                        cursors = [await send(connection, name, params) for name, params in statements]
+                        cursors = [
+                            await send(connection, name, params) for name, params in statements
+                        ]
                     return [await fetch(cursor) for cursor in cursors]
             except TRANSIENT:
                 if not tries_left:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -54,6 +53,7 @@ class MigrationReport:
 
     before: int
     version: int
+    known: int
     applied: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
 
@@ -73,25 +73,14 @@ def known_migrations() -> list[Migration]:
     return sorted(found, key=lambda m: m.version)
 
 
-async def migrate(database_url: str, *, dry_run: bool = False) -> MigrationReport:
+async def migrate(database_url: str) -> MigrationReport:
     """Brings the schema up to date; safe when several servers call it at once.
 
     Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable.
     """
-    try:
-        connection = await psycopg.AsyncConnection.connect(
-            database_url, autocommit=True, connect_timeout=10, application_name="atlasqueue-migrate"
-        )
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
-    async with connection:
-        if connection.info.server_version < OLDEST_POSTGRES:
-            raise PostgresTooOld(
-                f"PostgreSQL {connection.info.server_version // 10000} is too old: 15 or newer is needed"
-            )
-        if dry_run:
-            return await _status(connection)
+    async with await _connect(database_url) as connection:
         while not await _try_lock(connection):
+            # Polled on purpose, see above.
             await asyncio.sleep(LOCK_POLL_S)
         try:
             return await _apply(connection)
@@ -99,9 +88,30 @@ async def migrate(database_url: str, *, dry_run: bool = False) -> MigrationRepor
             await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
 
 
+async def status(database_url: str) -> MigrationReport:
+    """What migrate would do. Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable."""
+    async with await _connect(database_url) as connection:
+        return await _status(connection)
+
+
+async def _connect(database_url: str) -> Connection:
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            database_url, autocommit=True, connect_timeout=10, application_name="atlasqueue-migrate"
+        )
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    if connection.info.server_version < OLDEST_POSTGRES:
+        await connection.close()
+        raise PostgresTooOld(
+            f"PostgreSQL {connection.info.server_version // 10000} is too old: 15 or newer is needed"
+        )
+    return connection
+
+
 async def check_schema(database_url: str) -> int:
     """The schema's version. Raises SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable."""
-    report = await migrate(database_url, dry_run=True)
+    report = await status(database_url)
     if report.pending:
         raise SchemaTooOld(
             f"the database's schema is at version {report.before} and lacks {', '.join(report.pending)}: "
@@ -138,7 +148,7 @@ async def _status(connection: Connection) -> MigrationReport:
             f"({newest}): run a newer server"
         )
     pending = [m.name for m in known if m.version > version]
-    return MigrationReport(before=version, version=version, pending=pending)
+    return MigrationReport(before=version, version=version, known=newest, pending=pending)
 
 
 async def _apply(connection: Connection) -> MigrationReport:
@@ -147,8 +157,7 @@ async def _apply(connection: Connection) -> MigrationReport:
         if migration.version <= report.before:
             continue
         async with connection.transaction():
-            # The files are part of the program, which is what LiteralString stands for.
-            await connection.execute(cast(LiteralString, migration.text))
+            await connection.execute(migration.text.encode())
             await connection.execute(
                 statement("record_migration"),
                 {"version": migration.version, "name": migration.name},

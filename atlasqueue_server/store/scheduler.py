@@ -99,7 +99,11 @@ async def create_finished_partition(
 ) -> None:
     """A day of finished. The name is the server's own."""
     await _run_named(
-        database, "create_finished_partition", name, lower=lower.isoformat(), upper=upper.isoformat()
+        database,
+        "create_finished_partition",
+        name,
+        lower=lower.isoformat(),
+        upper=upper.isoformat(),
     )
 
 
@@ -112,7 +116,7 @@ async def _run_named(database: Database, statement_name: str, name: str, **liter
     parts: dict[str, sql.Composable] = {"name": sql.Identifier(name)}
     parts |= {key: sql.Literal(f"{value}T00:00:00Z") for key, value in literals.items()}
     async with database.connection() as connection:
-        await connection.execute(sql.SQL(statement(statement_name)).format(**parts))
+        await connection.execute(sql.SQL(statement(statement_name).decode()).format(**parts))
 
 
 async def find_finished_to_prune(

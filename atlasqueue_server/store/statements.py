@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import LiteralString, cast
 
 _directory: Traversable = files("atlasqueue_server.store") / "sql"
 
@@ -18,12 +17,11 @@ def use_directory(directory: Traversable) -> None:
 
 
 @cache
-def statement(name: str) -> LiteralString:
+def statement(name: str) -> bytes:
     """The text of store/sql/<name>.sql. Comments are left out: they would travel with each parse."""
     text = (_directory / f"{name}.sql").read_text("utf-8")
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    # The files are part of the program, which is what LiteralString stands for.
-    return cast(LiteralString, "\n".join(lines))
+    return "\n".join(lines).encode()
 
 
 def names() -> list[str]:

@@ -1,0 +1,74 @@
+# AtlasQueue. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+WORKERS ?= 2
+
+.PHONY: help venv demo dev test lint format generate verify tools lock ci clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## Make the virtual environment with everything in requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into $(VENV) (once; about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./clients/python -e .
+	@touch $@
+
+demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
+	@$(BIN)/python -m examples.media_index.demo
+
+dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
+	@$(BIN)/atlasqueue-server dev
+
+test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code proto
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/tidy
+
+format: $(STAMP) ## Format code and contract
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/buf format -w proto
+
+generate: $(STAMP) ## Generate the stubs, the sync client and schema.sql
+	@$(BIN)/python scripts/generate.py
+	@$(BIN)/python scripts/async_to_sync.py
+	@$(BIN)/python scripts/dump_schema.py
+
+verify: $(STAMP) ## Fail when generated files differ from their sources, or the contract breaks its last release
+	@$(BIN)/python scripts/generate.py --check
+	@$(BIN)/python scripts/async_to_sync.py --check
+	@$(BIN)/python scripts/dump_schema.py --check
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
+	if [ -n "$$tag" ]; then echo "comparing the contract with $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
+	else echo "no release tag yet: nothing to compare the contract with"; fi
+
+tools: ## Install optional tools (grpcurl, Go plugins, PostgreSQL 15) and say what could not be
+	@scripts/tools.sh
+
+lock: ## Resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --no-emit-package atlasqueue --python-version 3.11 -o requirements.lock
+
+ci: ## What the continuous integration runs
+	@.ci/run
+
+clean: ## Remove what was built
+	rm -rf $(VENV) .tools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

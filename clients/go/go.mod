@@ -1,0 +1,3 @@
+module github.com/atlasqueue/atlasqueue/clients/go
+
+go 1.23
