@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from atlasqueue_worker import App, JobContext, Reject
-
 from examples.media_index.index import index_file
 
 app = App()
