@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
-from atlasqueue.v1 import job_service_pb2_grpc, queue_service_pb2_grpc, worker_service_pb2_grpc
 from pydantic import SecretStr
 
+from atlasqueue.v1 import job_service_pb2_grpc, queue_service_pb2_grpc, worker_service_pb2_grpc
 from atlasqueue_server.app import Application
 from atlasqueue_server.config import ServerConfig
 
