@@ -134,9 +134,7 @@ class Factory:
         return Standing(job, row.fence, session.session_id)
 
 
-def outcome_of(
-    queue: str, job_id: str, fence: int, kind: OutcomeKind, **fields: Any
-) -> Outcome:
+def outcome_of(queue: str, job_id: str, fence: int, kind: OutcomeKind, **fields: Any) -> Outcome:
     """An outcome with all that its verb needs."""
     match kind:
         case OutcomeKind.FAIL | OutcomeKind.REJECT:
