@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import grpc
-from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model.states import Gone, Place, State, Verb
 from atlasqueue_server.scheduler.expire import Expire, FailOverdue
 from atlasqueue_server.scheduler.promote import Promote
