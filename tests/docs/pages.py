@@ -47,7 +47,9 @@ def find_tool(name: str) -> str | None:
 
 async def run(steps: list[Step], directory: Path) -> None:
     """Runs the steps in one bash; fails for an exit code or a missing line, and says which."""
-    script = "set -euo pipefail\n" + "".join(f"{step.commands}\necho; echo '{MARK}'\n" for step in steps)
+    script = "set -euo pipefail\n" + "".join(
+        f"{step.commands}\necho; echo '{MARK}'\n" for step in steps
+    )
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-c",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from atlasqueue.v1 import job_pb2, job_service_pb2
 
+from atlasqueue.v1 import job_pb2, job_service_pb2
 from tests.docs.pages import ROOT, find_tool, run, steps_of
 from tests.plugins.server import RunningServer
 
