@@ -13,7 +13,10 @@ from atlasqueue_server.model.states import TRANSITIONS, Gone, State, Verb
 from tests.docs.pages import ROOT
 
 PAGES = sorted(
-    [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))]
+    [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    ]
 )
 SQL = ROOT / "atlasqueue_server" / "store" / "sql"
 LIFE = ROOT / "docs" / "job_lifecycle.md"
@@ -49,8 +52,21 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_named_file_exists(page: Path) -> None:
-    ours = {p.name for top in ("atlasqueue_server", "atlasqueue_worker", "clients", "docs", "examples",
-                               "migrations", "proto", "scripts", "tests") for p in (ROOT / top).rglob("*.*")}
+    ours = {
+        p.name
+        for top in (
+            "atlasqueue_server",
+            "atlasqueue_worker",
+            "clients",
+            "docs",
+            "examples",
+            "migrations",
+            "proto",
+            "scripts",
+            "tests",
+        )
+        for p in (ROOT / top).rglob("*.*")
+    }
     ours |= {p.name for p in ROOT.iterdir()}
     named_by_users = {"jobs.py", "produce.py", "atlasqueue.toml"}
     for named in NAMED.findall(page.read_text()):
@@ -84,7 +100,9 @@ def test_the_life_of_a_job_links_every_moving_statement(name: str) -> None:
 
 @pytest.mark.parametrize("verb", Verb)
 def test_the_life_of_a_job_has_a_heading_for_every_verb(verb: Verb) -> None:
-    sections = dict(re.findall(r"^### (\w+): (.*?)(?=^##)", LIFE.read_text(), re.DOTALL | re.MULTILINE))
+    sections = dict(
+        re.findall(r"^### (\w+): (.*?)(?=^##)", LIFE.read_text(), re.DOTALL | re.MULTILINE)
+    )
     assert set(sections) == {str(v) for v in Verb}
     section = sections[verb]
     for (of, source), targets in TRANSITIONS.items():
@@ -114,7 +132,9 @@ def test_the_life_of_a_job_explains_every_reason() -> None:
 
 def test_the_pictures_are_the_same() -> None:
     def picture(path: Path) -> str:
-        found = re.search(r"^ {3}enqueue +lease.*?purge ──▶ ∅$", path.read_text(), re.DOTALL | re.MULTILINE)
+        found = re.search(
+            r"^ {3}enqueue +lease.*?purge ──▶ ∅$", path.read_text(), re.DOTALL | re.MULTILINE
+        )
         assert found is not None
         return found[0]
 
