@@ -25,6 +25,7 @@ class Watermark:
 
     def __init__(self) -> None:
         self._history: deque[tuple[float, int]] = deque()
+        self._newest_began = 0.0
         self._highest = 0
         self._old = 0
         self._window = 0
@@ -33,10 +34,11 @@ class Watermark:
         """A lease took `seq` at `now`."""
         if seq > self._highest:
             self._highest = seq
-            if self._history and now - self._history[-1][0] < LAG_S / 5:
+            if self._history and now - self._newest_began < LAG_S / 5:
                 # Keep the later time, so that the entry never counts as older than it is.
                 self._history[-1] = (now, seq)
             else:
+                self._newest_began = now
                 self._history.append((now, seq))
 
     def floor(self, now: float) -> int:

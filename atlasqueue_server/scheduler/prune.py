@@ -49,9 +49,11 @@ class Partitions(Loop):
         for ahead in range(DAYS_AHEAD):
             day = today + timedelta(days=ahead)
             if partition_name(day) not in existing:
-                await store.create_finished_partition(
+                made = await store.create_finished_partition(
                     self._database, partition_name(day), day, day + timedelta(days=1)
                 )
+                if not made:
+                    log.warning("day_in_default_partition", partition=partition_name(day))
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import NamedTuple
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.store.database import Database, Row
@@ -96,15 +96,22 @@ async def list_finished_partitions(database: Database) -> tuple[list[str], date]
 
 async def create_finished_partition(
     database: Database, name: str, lower: date, upper: date
-) -> None:
-    """A day of finished. The name is the server's own."""
-    await _run_named(
-        database,
-        "create_finished_partition",
-        name,
-        lower=lower.isoformat(),
-        upper=upper.isoformat(),
-    )
+) -> bool:
+    """A day of finished; False: jobs of that day stand in the default partition, which keeps them.
+
+    The name is the server's own.
+    """
+    try:
+        await _run_named(
+            database,
+            "create_finished_partition",
+            name,
+            lower=lower.isoformat(),
+            upper=upper.isoformat(),
+        )
+    except errors.CheckViolation:
+        return False
+    return True
 
 
 async def drop_finished_partition(database: Database, name: str) -> None:

@@ -1,11 +1,16 @@
 -- prune: bodies, failures and checkpoints of finished jobs that are past their retention. Guards: the
--- leader's term, and the job is finished before the given time.
+-- leader's term; the job is finished before the given time; and its body is no younger, because an id
+-- whose old body is gone may have been enqueued anew while its old row of finished still stands.
 with old as materialized (
     select u.job_id
     from unnest(%(job_ids)s::uuid[]) as u (job_id)
     where exists (
         select from atlasqueue.finished f
         where f.queue = %(queue)s and f.job_id = u.job_id and f.finished_at < %(before)s::timestamptz
+    )
+    and not exists (
+        select from atlasqueue.jobs j
+        where j.queue = %(queue)s and j.job_id = u.job_id and j.created_at >= %(before)s::timestamptz
     )
     and exists (
         select from atlasqueue.leader

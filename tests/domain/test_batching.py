@@ -1,0 +1,159 @@
+"""The batcher: callers that wait together share a flush, and each gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from atlasqueue_server.domain import batching
+from atlasqueue_server.domain.batching import Batcher
+from atlasqueue_server.model.errors import Overloaded, ShuttingDown
+
+
+class Store:
+    """A flush that ends when it is told to; answers each number with its double."""
+
+    def __init__(self) -> None:
+        self.flushed: list[list[int]] = []
+        self.began = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def flush(self, items: Sequence[int]) -> list[int]:
+        """Records, waits, answers."""
+        self.flushed.append(list(items))
+        self.began.set()
+        await self.may_end.wait()
+        if self.error is not None:
+            raise self.error
+        return [2 * item for item in items]
+
+    def batcher(self, flights: int = 1) -> Batcher[int, int]:
+        """A batcher on this store."""
+        return Batcher(self.flush, size=lambda item: 1, flights=flights)
+
+
+async def _turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_idle_batcher_flushes_at_once_and_callers_meanwhile_share_the_next() -> None:
+    store = Store()
+    batcher = store.batcher()
+    first = asyncio.create_task(batcher.submit([1]))
+    await store.began.wait()
+    rest = [asyncio.create_task(batcher.submit([i, i + 10])) for i in (2, 3, 4)]
+    await _turns()
+    assert store.flushed == [[1]]
+    store.may_end.set()
+    assert await first == [2]
+    assert [await task for task in rest] == [[4, 24], [6, 26], [8, 28]]
+    assert store.flushed == [[1], [2, 12, 3, 13, 4, 14]]
+
+
+async def test_two_flights_at_most() -> None:
+    store = Store()
+    batcher = store.batcher(flights=2)
+    tasks = []
+    for i in range(5):
+        tasks.append(asyncio.create_task(batcher.submit([i])))
+        await _turns()
+    assert store.flushed == [[0], [1]]
+    store.may_end.set()
+    assert [await task for task in tasks] == [[0], [2], [4], [6], [8]]
+    assert sorted(map(len, store.flushed)) == [1, 1, 3]
+
+
+async def test_a_large_call_is_cut_and_answered_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "ROWS_MAX", 3)
+    store = Store()
+    store.may_end.set()
+    batcher = store.batcher()
+    assert await batcher.submit(list(range(8))) == [2 * i for i in range(8)]
+    assert [len(flight) for flight in store.flushed] == [3, 3, 2]
+
+
+async def test_a_call_of_many_bytes_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "BYTES_MAX", 10)
+    store = Store()
+    store.may_end.set()
+    batcher: Batcher[int, int] = Batcher(store.flush, size=lambda item: item, flights=1)
+    assert await batcher.submit([6, 4, 1, 50, 2]) == [12, 8, 2, 100, 4]
+    assert [i for flight in store.flushed for i in flight] == [6, 4, 1, 50, 2]
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["in flight", "waiting for a flight"])
+async def test_a_caller_that_goes_away_does_not_take_its_rows_back(waiting: bool) -> None:
+    store = Store()
+    batcher = store.batcher()
+    first = asyncio.create_task(batcher.submit([1]))
+    await store.began.wait()
+    gone = asyncio.create_task(batcher.submit([2])) if waiting else first
+    stays = asyncio.create_task(batcher.submit([3]))
+    await _turns()
+    gone.cancel()
+    await _turns()
+    assert gone.cancelled()
+    store.may_end.set()
+    assert await stays == [6]
+    await batcher.close()
+    assert [i for flight in store.flushed for i in flight] == ([1, 2, 3] if waiting else [1, 3])
+
+
+async def test_an_error_reaches_every_caller_of_the_flight_and_no_other() -> None:
+    store = Store()
+    batcher = store.batcher()
+    store.error = RuntimeError("the commit failed")
+    first = asyncio.create_task(batcher.submit([1]))
+    await store.began.wait()
+    together = [asyncio.create_task(batcher.submit([i])) for i in (2, 3)]
+    await _turns()
+    store.may_end.set()
+    for task in (first, *together):
+        with pytest.raises(RuntimeError, match="the commit failed"):
+            await task
+    store.error = None
+    assert await batcher.submit([4]) == [8]
+
+
+async def test_close_waits_for_what_was_let_in_and_refuses_the_rest() -> None:
+    store = Store()
+    batcher = store.batcher()
+    inside = [asyncio.create_task(batcher.submit([i])) for i in (1, 2)]
+    await store.began.wait()
+    await _turns()
+    closing = asyncio.create_task(batcher.close())
+    await _turns()
+    assert not closing.done()
+    with pytest.raises(ShuttingDown):
+        await batcher.submit([3])
+    store.may_end.set()
+    await closing
+    assert [await task for task in inside] == [[2], [4]]
+    assert sum(map(len, store.flushed)) == 2
+
+
+async def test_too_many_waiting_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts what waits, not what is in flight; what waits is still answered."""
+    monkeypatch.setattr(batching, "PENDING_ROWS_MAX", 5)
+    store = Store()
+    batcher = store.batcher()
+    first = asyncio.create_task(batcher.submit([1]))
+    await store.began.wait()
+    waits = asyncio.create_task(batcher.submit([1] * 4))
+    await _turns()
+    with pytest.raises(Overloaded):
+        await batcher.submit([1, 1])
+    fits = asyncio.create_task(batcher.submit([1]))
+    await _turns()
+    store.may_end.set()
+    assert [len(await task) for task in (first, waits, fits)] == [1, 4, 1]
+
+
+async def test_no_items_need_no_flush() -> None:
+    store = Store()
+    assert await store.batcher().submit([]) == []
+    assert not store.flushed

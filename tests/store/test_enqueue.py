@@ -1,0 +1,125 @@
+"""enqueue: an id is stored once, however many callers send it at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from atlasqueue_server.domain.enqueue import Enqueuer
+from atlasqueue_server.domain.queues import Queues
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model.errors import JobIdConflict
+from atlasqueue_server.model.jobs import Enqueued, NewJob
+from atlasqueue_server.model.retry import RetryPolicy
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.enqueue import classify_enqueued_jobs, enqueue_jobs_if_new
+from atlasqueue_server.store.queues import create_queues_if_room
+from tests.factories import Factory, execute, new_job
+
+
+def _enqueuer(database: Database) -> Enqueuer:
+    signals = Signals()
+    return Enqueuer(database, Queues(database, signals), signals)
+
+
+async def test_same_ids_in_another_order_do_not_deadlock(
+    database: Database, connection: Any
+) -> None:
+    """Batches that share ids, each in an order of its own, on separate connections."""
+    await create_queues_if_room(database, ["mail"])
+    jobs = [new_job("mail") for _ in range(200)]
+    orders = [random.Random(seed).sample(jobs, len(jobs)) for seed in range(12)]
+    stored = await asyncio.gather(
+        *(enqueue_jobs_if_new(database, {"mail": order}) for order in orders)
+    )
+    assert sum(found["mail"] for found in stored) == len(jobs)
+    for table in ("jobs", "ready"):
+        rows = await execute(
+            connection, f"select count(*), count(distinct job_id) from atlasqueue.{table}"
+        )
+        assert rows == [(len(jobs), len(jobs))]
+    deadlocks = await execute(
+        connection, "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    assert deadlocks == [(0,)]
+
+
+async def test_each_caller_gets_the_same_answer(database: Database, connection: Any) -> None:
+    """Two servers and one call that names an id twice: stored once, and stored is what all are told."""
+    jobs = [new_job("mail") for _ in range(50)]
+    enqueuers = [_enqueuer(database), _enqueuer(database)]
+    calls = [e.enqueue([*jobs, *reversed(jobs)]) for e in enqueuers for _ in range(3)]
+    for answers in await asyncio.gather(*calls):
+        assert answers == [None] * 100
+    assert await execute(connection, "select count(*) from atlasqueue.jobs") == [(50,)]
+    for enqueuer in enqueuers:
+        await enqueuer.close()
+
+
+async def test_one_id_with_two_bodies_is_a_conflict_for_the_second(
+    database: Database, connection: Any
+) -> None:
+    job = new_job("mail")
+    enqueuer = _enqueuer(database)
+    first, second = await enqueuer.enqueue([job, replace(job, payload=b"other")])
+    assert first is None
+    assert isinstance(second, JobIdConflict)
+    assert await execute(connection, "select payload from atlasqueue.jobs") == [(job.payload,)]
+    await enqueuer.close()
+
+
+async def test_every_field_is_part_of_the_body(database: Database, factory: Factory) -> None:
+    """Another value in any field is a conflict; headers of tracing are not part of it."""
+    at = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    job = await factory.enqueue(
+        headers_json='{"a": "1", "traceparent": "00-1"}',
+        run_at=at,
+        deadline_ms=60_000,
+        policy=RetryPolicy(3, 100, 1.5, 5_000),
+    )
+    others: dict[str, Any] = {
+        "kind": "sms",
+        "payload": b"",
+        "priority": 1,
+        "headers_json": '{"a": "2"}',
+        "run_at": at + timedelta(microseconds=1),
+        "deadline_ms": None,
+    }
+    bodies = [replace(job, **{field: value}) for field, value in others.items()]
+    bodies += [
+        replace(job, policy=RetryPolicy(*policy))
+        for policy in (
+            (4, 100, 1.5, 5_000),
+            (3, None, 1.5, 5_000),
+            (3, 100, 2.0, 5_000),
+            (3, 100, 1.5, None),
+        )
+    ]
+
+    async def classified(body: NewJob) -> Enqueued:
+        return (await classify_enqueued_jobs(database, job.queue, [body]))[body.job_id]
+
+    assert await classified(job) is Enqueued.STORED
+    assert (
+        await classified(replace(job, headers_json='{"a": "1", "baggage": "x"}')) is Enqueued.STORED
+    )
+    for body in bodies:
+        assert await classified(body) is Enqueued.CONFLICT, body
+
+
+async def test_an_unknown_id_has_no_answer(database: Database, factory: Factory) -> None:
+    """So that the caller enqueues again what its first writer rolled back."""
+    job = await factory.enqueue()
+    found = await classify_enqueued_jobs(database, job.queue, [job, new_job(job.queue)])
+    assert found == {job.job_id: Enqueued.STORED}
+
+
+async def test_run_at_decides_by_the_database_clock(connection: Any, factory: Factory) -> None:
+    (now,) = (await execute(connection, "select now()"))[0]
+    await factory.enqueue(run_at=now - timedelta(microseconds=1))
+    await factory.enqueue(run_at=now + timedelta(minutes=5))
+    for table in ("ready", "scheduled"):
+        assert await execute(connection, f"select count(*) from atlasqueue.{table}") == [(1,)]

@@ -1,0 +1,148 @@
+"""Migrations: each once, in order, also when several servers start together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+
+from atlasqueue_server.store import migrations
+from atlasqueue_server.store.migrations import (
+    LOCK_KEY,
+    Migration,
+    SchemaTooNew,
+    SchemaTooOld,
+    check_schema,
+    known_migrations,
+    migrate,
+    status,
+)
+from scripts import dump_schema
+from tests.factories import execute
+from tests.waiting import eventually
+
+NAMES = [m.name for m in known_migrations()]
+NEWEST = known_migrations()[-1].version
+
+
+async def _rows(url: str, statement: str, **params: Any) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        return await execute(connection, statement, **params)
+
+
+def test_numbers_have_no_gap() -> None:
+    assert [m.version for m in known_migrations()] == list(range(1, NEWEST + 1))
+
+
+async def test_concurrent_servers_apply_each_once(any_database_url: str) -> None:
+    reports = await asyncio.gather(*(migrate(any_database_url) for _ in range(6)))
+    assert sorted(report.applied for report in reports) == [[]] * 5 + [NAMES]
+    assert {report.version for report in reports} == {NEWEST}
+    rows = await _rows(
+        any_database_url, "select version, name from atlasqueue.migrations order by 1"
+    )
+    assert rows == [(m.version, m.name) for m in known_migrations()]
+
+
+async def test_waits_for_the_lock_without_a_snapshot(database_url: str) -> None:
+    """A waiter that held a snapshot would block CREATE INDEX CONCURRENTLY for as long as it waits."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
+        migrating = asyncio.create_task(migrate(database_url))
+
+        async def waits() -> list[tuple[Any, ...]]:
+            return await execute(
+                other,
+                "select state, backend_xmin from pg_stat_activity"
+                " where application_name = 'atlasqueue-migrate' and query like '%%try_advisory_lock%%'"
+                " and state = 'idle'",
+            )
+
+        assert await eventually(waits) == [("idle", None)]
+        assert not migrating.done()
+        await execute(other, "select pg_advisory_unlock(%(key)s)", key=LOCK_KEY)
+        assert (await migrating).applied == NAMES
+
+
+async def test_again_changes_nothing(any_migrated_database_url: str) -> None:
+    report = await migrate(any_migrated_database_url)
+    assert (report.before, report.version, report.applied) == (NEWEST, NEWEST, [])
+    assert await check_schema(any_migrated_database_url) == NEWEST
+
+
+async def test_an_old_schema_is_refused_and_named(database_url: str) -> None:
+    assert (await status(database_url)).pending == NAMES
+    with pytest.raises(SchemaTooOld, match=r"0001_initial\.sql: run `atlasqueue-server migrate`"):
+        await check_schema(database_url)
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(migrated_database_url: str) -> None:
+    newer = "insert into atlasqueue.migrations (version, name) values (%(version)s, 'future')"
+    await _rows(migrated_database_url, newer, version=NEWEST + 1)
+    for act in (migrate, check_schema, status):
+        with pytest.raises(SchemaTooNew, match="run a newer server"):
+            await act(migrated_database_url)
+
+
+async def test_a_migration_that_fails_leaves_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rolls back whole, those before it stay, and the lock is free for the next try."""
+    known = known_migrations()
+    broken = Migration(NEWEST + 1, "broken.sql", "create table atlasqueue.half (); select 1 / 0")
+    monkeypatch.setattr(migrations, "known_migrations", lambda: [*known, broken])
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await migrate(database_url)
+        rows = await _rows(
+            database_url,
+            "select max(version), to_regclass('atlasqueue.half')::text from atlasqueue.migrations",
+        )
+        assert rows == [(NEWEST, None)]
+
+
+async def test_a_dead_migrator_does_not_keep_the_lock(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as dead:
+        await execute(dead, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
+        migrating = asyncio.create_task(migrate(database_url))
+        pid = dead.info.backend_pid
+        await _rows(database_url, "select pg_terminate_backend(%(pid)s)", pid=pid)
+        assert (await migrating).applied == NAMES
+
+
+async def test_schema_sql_is_the_sum_of_the_migrations(migrated_database_url: str) -> None:
+    rows = await _rows(
+        migrated_database_url, "select current_setting('server_version_num')::int / 10000"
+    )
+    if rows != [(18,)]:
+        pytest.skip("schema.sql is dumped by PostgreSQL 18")
+    text = await asyncio.to_thread(dump_schema.dump, migrated_database_url)
+    assert dump_schema.SCHEMA.read_text("utf-8") == text
+
+
+async def test_sequences_are_not_cached(any_migrated_database_url: str) -> None:
+    """A cache would make the fences of one job fall, and put jobs behind the watermark."""
+    rows = await _rows(
+        any_migrated_database_url,
+        "select sequencename, cache_size from pg_sequences where schemaname = 'atlasqueue' order by 1",
+    )
+    assert rows == [("fence_seq", 1), ("ready_seq", 1), ("session_seq", 1)]
+
+
+async def test_every_table_of_jobs_is_led_by_its_queue(any_migrated_database_url: str) -> None:
+    """So that the schema can be distributed by queue: each unique key begins with, or is, the queue."""
+    rows = await _rows(
+        any_migrated_database_url,
+        """
+        select c.relname, a.attname from pg_index i
+        join pg_class c on c.oid = i.indrelid and c.relnamespace = 'atlasqueue'::regnamespace
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+        where i.indisunique and exists (
+            select from pg_attribute q where q.attrelid = c.oid and q.attname = 'queue'
+        )
+        """,
+    )
+    assert rows
+    assert {column for _, column in rows} == {"queue"}

@@ -1,0 +1,85 @@
+"""Days of finished and prune: nothing that lives is forgotten, nothing that is old stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from atlasqueue_server.model.limits import FINISHED_RETENTION_DAYS
+from atlasqueue_server.model.states import State
+from atlasqueue_server.scheduler.prune import DAYS_AHEAD, Partitions, Prune, partition_name
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
+from atlasqueue_server.store.scheduler import Term, prune_bodies_if_leader
+from tests.factories import Factory, execute
+
+DAYS = """
+    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'atlasqueue.finished'::regclass and c.relname <> 'finished_default'
+    order by 1
+    """
+
+
+async def test_days_are_made_ahead_once(database: Database, connection: Any, term: Term) -> None:
+    for _ in range(2):
+        await Partitions(database).tick(term)
+    ((today,),) = await execute(connection, "select (now() at time zone 'utc')::date")
+    expected = [partition_name(today + timedelta(days=i)) for i in range(DAYS_AHEAD)]
+    assert [name for (name,) in await execute(connection, DAYS)] == expected
+
+
+async def test_a_job_that_finished_before_its_day_was_made(
+    database: Database, connection: Any, factory: Factory, term: Term
+) -> None:
+    """PostgreSQL refuses a day of which the default partition holds a row.
+
+    The tick used to fail there and never came to the days after it, so that on each of them jobs went
+    to the default partition first: no day was ever made again.
+    """
+    await factory.job_in(State.SUCCEEDED)
+    ((today,),) = await execute(connection, "select (now() at time zone 'utc')::date")
+    for _ in range(2):
+        await Partitions(database).tick(term)
+    expected = [partition_name(today + timedelta(days=i)) for i in range(1, DAYS_AHEAD)]
+    assert [name for (name,) in await execute(connection, DAYS)] == expected
+
+
+async def test_a_day_past_its_retention_goes_with_its_bodies(
+    database: Database, connection: Any, factory: Factory, term: Term
+) -> None:
+    old = await factory.job_in(State.SUCCEEDED)
+    age = timedelta(days=FINISHED_RETENTION_DAYS + 1)
+    for table, column in (("finished", "finished_at"), ("jobs", "created_at")):
+        await execute(
+            connection, f"update atlasqueue.{table} set {column} = {column} - %(age)s", age=age
+        )
+    kept = await factory.job_in(State.CANCELLED)
+    assert not await Prune(database).tick(term)
+    for table in ("jobs", "finished"):
+        rows = await execute(connection, f"select job_id::text from atlasqueue.{table}")
+        assert rows == [(kept.job_id,)]
+    assert old.job_id != kept.job_id
+
+
+async def test_an_id_that_lives_again_keeps_its_body(
+    database: Database, connection: Any, factory: Factory, term: Term
+) -> None:
+    """Its old body is pruned, its day not yet dropped, and the id is enqueued anew.
+
+    prune looked only at the old row of finished, so the next batch took the body of the new job too.
+    """
+    at = await factory.job_in(State.SUCCEEDED)
+    age = timedelta(days=FINISHED_RETENTION_DAYS + 1)
+    for table, column in (("finished", "finished_at"), ("jobs", "created_at")):
+        await execute(
+            connection, f"update atlasqueue.{table} set {column} = {column} - %(age)s", age=age
+        )
+    ((before,),) = await execute(
+        connection,
+        "select (now() at time zone 'utc')::date - %(days)s::int",
+        days=FINISHED_RETENTION_DAYS,
+    )
+    assert await prune_bodies_if_leader(database, term, at.queue, [at.job_id], before) == 1
+    assert await enqueue_jobs_if_new(database, {at.queue: [at.job]}) == {at.queue: 1}
+    assert await prune_bodies_if_leader(database, term, at.queue, [at.job_id], before) == 0
+    assert await execute(connection, "select count(*) from atlasqueue.jobs") == [(1,)]
