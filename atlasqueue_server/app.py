@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import structlog
 import uuid_utils
-from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 
+from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.cluster import Cluster

@@ -1,3 +1,8 @@
 """The fixtures' plugins, by theme."""
 
-pytest_plugins = ["tests.plugins.postgres", "tests.plugins.allowed_skips", "tests.plugins.server"]
+pytest_plugins = [
+    "tests.plugins.postgres",
+    "tests.plugins.allowed_skips",
+    "tests.plugins.server",
+    "tests.plugins.processes",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from atlasqueue.v1 import job_pb2, worker_service_pb2
-
 from atlasqueue_server.model.jobs import ReportStatus
 from atlasqueue_server.model.states import State
 

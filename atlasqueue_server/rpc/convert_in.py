@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
-
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import (

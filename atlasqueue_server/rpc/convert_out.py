@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
-from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Depth, Failure, Job, LeaseName, Queue, Session
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy

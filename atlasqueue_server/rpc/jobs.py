@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import uuid_utils
-from atlasqueue.v1 import job_pb2, job_service_pb2
 
+from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.enqueue import Enqueuer
 from atlasqueue_server.domain.jobs import Jobs

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atlasqueue.v1 import queue_service_pb2
-
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.pages import PageToken

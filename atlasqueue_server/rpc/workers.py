@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 from atlasqueue.v1 import job_pb2, worker_service_pb2
-
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from atlasqueue.v1 import job_service_pb2 as jobs_pb
-from atlasqueue.v1 import queue_service_pb2 as queues_pb
-from atlasqueue.v1 import worker_service_pb2 as workers_pb
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue.v1 import queue_service_pb2 as queues_pb
+from atlasqueue.v1 import worker_service_pb2 as workers_pb
 from atlasqueue_server.http import json_input
 from atlasqueue_server.model.errors import InvalidField
 

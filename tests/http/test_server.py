@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+
 from atlasqueue.v1 import job_pb2
 from atlasqueue.v1 import job_service_pb2 as jobs_pb
-
 from atlasqueue_server.http import streams
 from atlasqueue_server.http.app import build_app
 from atlasqueue_server.http.server import HttpServer

@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from atlasqueue.v1 import job_pb2
-from atlasqueue.v1 import job_service_pb2 as jobs_pb
-from atlasqueue.v1 import queue_service_pb2 as queues_pb
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from atlasqueue.v1 import job_pb2
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue.v1 import queue_service_pb2 as queues_pb
 from atlasqueue_server.model import errors, limits
 from tests.http.conftest import World
 from tests.rpc.fakes import JOBS, QUEUES
@@ -299,7 +299,6 @@ async def test_an_address_that_is_not_utf8_is_malformed(
 
 async def test_oneof_twice_is_refused_whole() -> None:
     from atlasqueue.v1 import worker_service_pb2 as workers_pb
-
     from atlasqueue_server.http.json_input import merge
 
     outcome: dict[str, Any] = {"complete": {}, "cancel": {}}

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
-from atlasqueue.v1 import job_service_pb2_grpc, queue_service_pb2_grpc, worker_service_pb2_grpc
 from pydantic import SecretStr
 
+from atlasqueue.v1 import job_service_pb2_grpc, queue_service_pb2_grpc, worker_service_pb2_grpc
 from atlasqueue_server.app import Application
 from atlasqueue_server.config import ServerConfig
 
@@ -69,6 +69,6 @@ async def start_server() -> AsyncIterator[ServerFactory]:
 
 
 @pytest.fixture
-async def server(start_server: ServerFactory, migrated_database_url: str) -> RunningServer:
-    """A server on a fresh database."""
+async def server(migrated_database_url: str, start_server: ServerFactory) -> RunningServer:
+    """A server on a fresh database; it stops before the database is dropped."""
     return await start_server(migrated_database_url)

@@ -9,7 +9,6 @@ from typing import Any
 from atlasqueue.v1 import job_service_pb2 as jobs_pb
 from atlasqueue.v1 import queue_service_pb2 as queues_pb
 from atlasqueue.v1 import worker_service_pb2 as workers_pb
-
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.binding import Gate, Rpc, bind, open_gate
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
-from atlasqueue.v1 import job_pb2, job_service_pb2_grpc, worker_service_pb2_grpc
-from atlasqueue.v1 import job_service_pb2 as jobs_pb
-from atlasqueue.v1 import worker_service_pb2 as workers_pb
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from structlog.testing import capture_logs
 
+from atlasqueue.v1 import job_pb2, job_service_pb2_grpc, worker_service_pb2_grpc
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue.v1 import worker_service_pb2 as workers_pb
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.model import errors, limits
 from atlasqueue_server.rpc.binding import Gate, bind, open_gate

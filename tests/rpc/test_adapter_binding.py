@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from atlasqueue.v1 import job_service_pb2 as jobs_pb
 
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
 from atlasqueue_server.metrics import Metrics
 from tests.rpc.fakes import Handlers, bound
 

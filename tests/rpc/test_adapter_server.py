@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 import trustme
-from atlasqueue.v1 import job_service_pb2 as jobs_pb
-from atlasqueue.v1 import job_service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue.v1 import job_service_pb2_grpc
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.health import Health
 from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer

@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 import pytest
-from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
+from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 from atlasqueue_server.model.limits import CRASH_CAP, UNKNOWN_KIND_DELIVERIES_MAX
 from atlasqueue_server.model.states import TRANSITIONS, Gone, Place, State, Verb
 from atlasqueue_server.rpc.codes import STATES_IN

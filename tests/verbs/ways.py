@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import grpc
-from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model.states import Gone, Place, State, Verb
 from atlasqueue_server.scheduler.expire import Expire, FailOverdue
 from atlasqueue_server.scheduler.promote import Promote
@@ -107,11 +107,9 @@ async def reopen(bench: Bench, at: Standing) -> str:
         "update atlasqueue.sessions set streaming = true where session_id = %(id)s",
         id=at.session_id,
     )
-    await bench.sql(
-        "update atlasqueue.queues set paused = true where name = %(queue)s", queue=at.queue
-    )
+    # Of another queue: what this stream itself might lease is no part of the step.
     request = worker_service_pb2.LeaseRequest(
-        queues=[at.queue],
+        queues=[f"{at.queue}-idle"],
         slots=1,
         worker="w1",
         session_id=at.session_id,
@@ -122,9 +120,6 @@ async def reopen(bench: Bench, at: Standing) -> str:
     opened = await stream.read()
     assert opened.WhichOneof("event") == "session_opened"
     stream.cancel()
-    await bench.sql(
-        "update atlasqueue.queues set paused = false where name = %(queue)s", queue=at.queue
-    )
     return "OK"
 
 

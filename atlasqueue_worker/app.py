@@ -1,0 +1,51 @@
+"""The registry of handlers: kinds are strings, and nothing is ever imported by a name from the wire."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from atlasqueue_worker.job import JobContext
+
+Handler = Callable[[JobContext], Any] | Callable[[JobContext], Awaitable[Any]]
+H = TypeVar("H", bound=Callable[..., Any])
+DEFAULT_QUEUE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A handler, how it is called and the queue that it serves."""
+
+    kind: str
+    queue: str
+    handler: Handler
+    is_async: bool
+
+
+class App:
+    """Handlers by kind."""
+
+    def __init__(self) -> None:
+        self.registrations: dict[str, Registration] = {}
+
+    def job(self, kind: str, *, queue: str = DEFAULT_QUEUE) -> Callable[[H], H]:
+        """Registers the function below as the handler of `kind`; async, or plain (run in a thread).
+
+        Raises ValueError when the kind has a handler already.
+        """
+
+        def register(handler: H) -> H:
+            if kind in self.registrations:
+                raise ValueError(f"kind {kind!r} has a handler already")
+            is_async = inspect.iscoroutinefunction(handler)
+            self.registrations[kind] = Registration(kind, queue, handler, is_async)
+            return handler
+
+        return register
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues of the registered handlers."""
+        return sorted({registration.queue for registration in self.registrations.values()})

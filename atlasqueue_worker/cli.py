@@ -1,0 +1,166 @@
+"""The command atlasqueue-worker."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from atlasqueue.errors import AtlasQueueError
+from atlasqueue_worker.app import App
+from atlasqueue_worker.worker import Worker
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Runs handlers for the jobs of an AtlasQueue server.",
+)
+
+
+@cli.callback()
+def _root() -> None:
+    """Keeps `run` a command of its own, so that others can stand beside it."""
+
+
+@cli.command()
+def run(
+    application: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:APP", help="Where the App is, as in my_package.jobs:app"),
+    ],
+    server: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATLASQUEUE_ADDRESS",
+            help="host:port of a server, or several with commas [default: 127.0.0.1:7420]",
+        ),
+    ] = None,
+    slots: Annotated[
+        int, typer.Option(envvar="ATLASQUEUE_SLOTS", min=1, max=10_000, help="Jobs run at once")
+    ] = 10,
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATLASQUEUE_QUEUES",
+            help="Queues to serve, with commas [default: those of the handlers]",
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            envvar="ATLASQUEUE_GRACE",
+            min=0,
+            help="Seconds for handlers to finish when stopped; then their jobs are released",
+        ),
+    ] = 30.0,
+    name: Annotated[
+        str | None, typer.Option(help="Name for people [default: host and process id]")
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(envvar="ATLASQUEUE_LOG_LEVEL", help="debug, info, warning or error")
+    ] = "info",
+    log_format: Annotated[
+        str, typer.Option(envvar="ATLASQUEUE_LOG_FORMAT", help="console or json")
+    ] = "console",
+) -> None:
+    """Run the handlers of an App until SIGTERM or Ctrl-C.
+
+    A first signal drains: no more jobs are taken, running handlers finish within the grace, then
+    their jobs go back without spending an attempt. A second signal ends at once.
+
+    Example: atlasqueue-worker run examples.media_index.app:app --server 127.0.0.1:7420 --slots 20
+    """
+    configure_logs(log_level, log_format)
+    app = load(application)
+    chosen = queues.split(",") if queues else None
+    raise typer.Exit(_run(app, server, slots, chosen, grace, name))
+
+
+def load(application: str) -> App:
+    """The App that MODULE:APP names. Raises typer.BadParameter, saying what is wrong."""
+    module_name, _, attribute = application.partition(":")
+    if not module_name or not attribute:
+        raise typer.BadParameter(f"{application!r} must be MODULE:APP, as in my_package.jobs:app")
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"there is no module {error.name}: run from its directory"
+        ) from error
+    app = getattr(module, attribute, None)
+    if not isinstance(app, App):
+        raise typer.BadParameter(f"{module_name} has no App named {attribute}")
+    if not app.registrations:
+        raise typer.BadParameter(f"{application} has no handlers: register some with @app.job(...)")
+    return app
+
+
+def configure_logs(level: str, style: str) -> None:
+    """Structured logs on standard error."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None or style not in ("console", "json"):
+        raise typer.BadParameter(
+            "--log-level is debug, info, warning or error; --log-format console or json"
+        )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _run(
+    app: App,
+    server: str | None,
+    slots: int,
+    queues: list[str] | None,
+    grace: float,
+    name: str | None,
+) -> int:
+    async def work() -> None:
+        worker = Worker(app, server, slots=slots, queues=queues, name=name, grace=grace)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+
+    try:
+        if sys.platform != "win32":
+            import uvloop
+
+            uvloop.run(work())
+        else:
+            asyncio.run(work())
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    except AtlasQueueError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 1
+    # A thread that still runs a handler would keep the process; its job was released.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()

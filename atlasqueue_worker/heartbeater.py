@@ -1,0 +1,137 @@
+"""Heartbeats, from a thread and a channel of their own.
+
+A handler that blocks the event loop, however long, keeps its leases: nothing here waits for the loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import grpc
+import structlog
+
+from atlasqueue.channel import Tls, open_channel
+from atlasqueue.errors import SessionLost, SessionSuperseded, from_rpc_error
+from atlasqueue.retry import Backoff
+from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
+from atlasqueue_worker.held import Held
+from atlasqueue_worker.session import Session
+
+log = structlog.get_logger("atlasqueue.worker")
+
+
+class Heartbeater:
+    """Keeps the session alive. `on_lost` and `on_reopen` are called from its thread."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        tls: Tls | None,
+        session: Session,
+        held: Held,
+        *,
+        on_lost: Callable[[], None],
+        on_superseded: Callable[[], None],
+        on_reopen: Callable[[], None],
+    ) -> None:
+        self._servers = list(servers)
+        self._tls = tls
+        self._session = session
+        self._held = held
+        self._on_lost = on_lost
+        self._on_superseded = on_superseded
+        self._on_reopen = on_reopen
+        self._current = 0
+        self._channel: grpc.Channel | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="atlasqueue-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends; waits for the thread."""
+        self._stop.set()
+        self._session.opened.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+        if self._channel is not None:
+            self._channel.close()
+
+    def _run(self) -> None:
+        backoff = Backoff(first=0.2, longest=2.0)
+        while not self._stop.is_set():
+            self._session.opened.wait()
+            interval = self._session.clocks.heartbeat
+            if self._beat():
+                backoff.reset()
+                self._stop.wait(interval)
+            else:
+                self._held.set_uncertain(True)
+                self._next_server()
+                self._stop.wait(min(interval, 0.05 + backoff.next_delay()))
+
+    def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
+        if self._channel is None:
+            self._channel = open_channel(self._servers[self._current], self._tls)
+        return worker_service_pb2_grpc.WorkerServiceStub(self._channel)
+
+    def _next_server(self) -> None:
+        if len(self._servers) > 1 and self._channel is not None:
+            self._channel.close()
+            self._channel = None
+            self._current = (self._current + 1) % len(self._servers)
+
+    def _beat(self) -> bool:
+        """One heartbeat; False when no server has answered."""
+        session_id, epoch = self._session.named()
+        if not session_id or self._stop.is_set():
+            return True
+        jobs, last_fence = self._held.snapshot()
+        listed, told = self._held.to_proto(jobs)
+        request = worker_service_pb2.HeartbeatRequest(
+            session_id=session_id, epoch=epoch, held=listed, last_fence=last_fence
+        )
+        timeout = max(1.0, self._session.clocks.heartbeat)
+        try:
+            response = self._stub().Heartbeat(request, timeout=timeout)
+        except grpc.RpcError as error:
+            for job in jobs:
+                if job.fence in told:
+                    job.give_back_told(told[job.fence])
+            return self._failed(error, session_id, epoch)
+        self._held.set_uncertain(False)
+        self._answered(response)
+        return True
+
+    def _failed(self, error: grpc.RpcError, session_id: int, epoch: int) -> bool:
+        failure = from_rpc_error(error)
+        if isinstance(failure, SessionLost):
+            if self._session.forget(session_id):
+                log.warning("session_lost", session=session_id)
+                self._held.lose_all()
+                self._on_lost()
+            return True
+        if isinstance(failure, SessionSuperseded):
+            # An answer to a heartbeat that a newer stream of our own has overtaken means nothing.
+            if self._session.named() == (session_id, epoch):
+                log.error("session_superseded", session=session_id, epoch=epoch)
+                self._on_superseded()
+            return True
+        log.warning("heartbeat_failed", server=self._servers[self._current], error=str(failure))
+        return False
+
+    def _answered(self, response: worker_service_pb2.HeartbeatResponse) -> None:
+        for lease in response.lost:
+            if self._held.lose(lease.fence):
+                log.warning("lease_lost", queue=lease.queue, job=lease.job_id, fence=lease.fence)
+        for lease in response.cancel:
+            if job := self._held.get(lease.fence):
+                job.cancel()
+        interval = response.heartbeat_interval.ToTimedelta().total_seconds()
+        if interval > 0:
+            self._session.clocks.heartbeat = interval
+        if response.stream == worker_service_pb2.STREAM_STATE_REOPEN:
+            self._on_reopen()

@@ -1,0 +1,129 @@
+"""How a handler ends: by returning a result, or by raising (or returning) one of these.
+
+Whatever else a handler raises is a failed attempt, retried with backoff.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from datetime import timedelta
+from typing import Any
+
+from atlasqueue.jobs import to_duration
+from atlasqueue.v1 import job_pb2, worker_service_pb2
+
+RESULT_BYTES_MAX = 256 * 1024
+ERROR_TYPE_BYTES_MAX = 256
+ERROR_MESSAGE_BYTES_MAX = 4 * 1024
+ERROR_STACK_BYTES_MAX = 16 * 1024
+
+JobOutcome = worker_service_pb2.JobOutcome
+
+
+class HandlerOutcome(Exception):
+    """Base of what a handler may raise or return to end otherwise than with a result."""
+
+
+class Retry(HandlerOutcome):
+    """The attempt failed; try again after `after` (default: the policy's backoff)."""
+
+    def __init__(self, message: str = "retry", *, after: timedelta | float | None = None) -> None:
+        super().__init__(message)
+        self.after = _delta(after)
+
+
+class Snooze(HandlerOutcome):
+    """Not now: run again after `delay` (seconds or timedelta), without spending an attempt."""
+
+    def __init__(self, delay: timedelta | float) -> None:
+        super().__init__(f"snoozed for {delay}")
+        self.delay = _delta(delay) or timedelta()
+
+
+class Cancel(HandlerOutcome):
+    """The job is cancelled, by its own handler."""
+
+
+class Reject(HandlerOutcome):
+    """The job can never succeed: a dead letter at once."""
+
+
+class Release(HandlerOutcome):
+    """Not here: ready again at once, without spending an attempt."""
+
+
+def _delta(value: timedelta | float | None) -> timedelta | None:
+    return timedelta(seconds=value) if isinstance(value, int | float) else value
+
+
+def encode_result(value: Any) -> bytes:
+    """A handler's return value as bytes: None is empty, bytes as they are, text as UTF-8, else JSON.
+
+    Raises TypeError for what JSON cannot hold.
+    """
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def completed(outcome: JobOutcome, value: Any) -> JobOutcome:
+    """Fills in what a returned value means. A result that cannot be kept makes a dead letter."""
+    if isinstance(value, HandlerOutcome):
+        return ended(outcome, value)
+    try:
+        result = encode_result(value)
+    except (TypeError, ValueError) as error:
+        outcome.reject.error.CopyFrom(job_error(error))
+        return outcome
+    if len(result) > RESULT_BYTES_MAX:
+        message = f"the result has {len(result)} bytes, at most {RESULT_BYTES_MAX} can be kept"
+        outcome.reject.error.CopyFrom(job_pb2.JobError(type="ResultTooLarge", message=message))
+        return outcome
+    outcome.complete.result = result
+    return outcome
+
+
+def ended(outcome: JobOutcome, error: BaseException) -> JobOutcome:
+    """Fills in what a raised exception means."""
+    match error:
+        case Snooze():
+            outcome.snooze.delay.CopyFrom(to_duration(error.delay))
+        case Cancel():
+            outcome.cancel.SetInParent()
+        case Release():
+            outcome.release.SetInParent()
+        case Reject():
+            outcome.reject.error.CopyFrom(job_error(error))
+        case Retry():
+            outcome.fail.error.CopyFrom(job_error(error))
+            if error.after is not None:
+                outcome.fail.retry_after.CopyFrom(to_duration(error.after))
+        case _:
+            outcome.fail.error.CopyFrom(job_error(error))
+    return outcome
+
+
+def job_error(error: BaseException) -> job_pb2.JobError:
+    """What went wrong, cut to what the contract holds; of a long stack the end is kept."""
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    stack = "".join(traceback.format_exception(error))
+    return job_pb2.JobError(
+        type=_cut(name, ERROR_TYPE_BYTES_MAX),
+        message=_cut(str(error), ERROR_MESSAGE_BYTES_MAX),
+        stack=_cut(stack[-ERROR_STACK_BYTES_MAX:], ERROR_STACK_BYTES_MAX),
+    )
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    clean = text.replace("\0", "\ufffd").encode("utf-8", "replace")
+    return clean[:bytes_max].decode("utf-8", "ignore")

@@ -1,0 +1,127 @@
+"""Reports outcomes in batches, until they are answered.
+
+One call is out at a time; what gathers meanwhile goes with the next one. A job is held until its
+report is answered, so a lost answer is repeated and found ALREADY_APPLIED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from atlasqueue.channel import Tls, open_aio_channel
+from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from atlasqueue.retry import Backoff
+from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
+from atlasqueue_worker.held import Held
+from atlasqueue_worker.session import Session
+
+OUTCOMES_MAX = 1000
+BYTES_MAX = 3 * 1024 * 1024
+CALL_TIMEOUT_S = 15.0
+
+JobOutcome = worker_service_pb2.JobOutcome
+
+log = structlog.get_logger("atlasqueue.worker")
+
+
+class Reporter:
+    """Sends outcomes. `on_answer` gets each outcome with its result, once."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        tls: Tls | None,
+        session: Session,
+        held: Held,
+        on_answer: Callable[[JobOutcome, worker_service_pb2.ReportResult], None],
+    ) -> None:
+        self._servers = list(servers)
+        self._tls = tls
+        self._session = session
+        self._held = held
+        self._on_answer = on_answer
+        self._current = 0
+        self._channel: grpc.aio.Channel | None = None
+        self._pending: deque[JobOutcome] = deque()
+        self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def report(self, outcome: JobOutcome) -> None:
+        """Hands in an outcome."""
+        self._pending.append(outcome)
+        self._empty.clear()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Sends for as long as the worker lives."""
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._pending:
+                    await self._send(self._take())
+                self._empty.set()
+        finally:
+            if self._channel is not None:
+                await self._channel.close()
+
+    async def flush(self) -> None:
+        """Returns when everything handed in was answered."""
+        await self._empty.wait()
+
+    def _take(self) -> list[JobOutcome]:
+        taken: list[JobOutcome] = []
+        size = 0
+        while self._pending and len(taken) < OUTCOMES_MAX:
+            size += self._pending[0].ByteSize() + 8
+            if taken and size > BYTES_MAX:
+                break
+            taken.append(self._pending.popleft())
+        return taken
+
+    async def _send(self, outcomes: list[JobOutcome]) -> None:
+        backoff = Backoff(first=0.05, longest=2.0)
+        while True:
+            request = worker_service_pb2.ReportRequest(
+                session_id=self._session.named()[0], outcomes=outcomes
+            )
+            # The generated stub's types do not tell a blocking channel from an asyncio one.
+            call: Any = self._stub().Report
+            try:
+                response = await call(request, timeout=CALL_TIMEOUT_S)
+                break
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            if not isinstance(failure, Unavailable | DeadlineExceeded):
+                self._refused(outcomes, failure)
+                return
+            log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
+            await self._next_server()
+            await asyncio.sleep(backoff.next_delay())
+        for outcome, result in zip(outcomes, response.results, strict=True):
+            self._held.remove(outcome.fence)
+            self._on_answer(outcome, result)
+
+    def _refused(self, outcomes: list[JobOutcome], failure: Exception) -> None:
+        # The bounds are checked before; should one slip through, the leases expire and run again.
+        log.error("report_refused", outcomes=len(outcomes), error=str(failure))
+        for outcome in outcomes:
+            self._held.remove(outcome.fence)
+
+    def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
+        if self._channel is None:
+            self._channel = open_aio_channel(self._servers[self._current], self._tls)
+        return worker_service_pb2_grpc.WorkerServiceStub(self._channel)
+
+    async def _next_server(self) -> None:
+        if len(self._servers) > 1 and self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+            self._current = (self._current + 1) % len(self._servers)

@@ -1,0 +1,156 @@
+"""The lease stream: opened, watched, opened again, on one server after another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from atlasqueue.channel import Tls, open_aio_channel
+from atlasqueue.errors import SessionLost, SessionSuperseded, from_rpc_error
+from atlasqueue.retry import Backoff
+from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
+from atlasqueue_worker.held import Held
+from atlasqueue_worker.job import JobContext
+from atlasqueue_worker.session import Session
+
+PINGS_MISSED_MAX = 3
+
+log = structlog.get_logger("atlasqueue.worker")
+
+
+class Stream:
+    """Brings leased jobs. Run `run` as a task; cancel it to stop taking jobs."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        tls: Tls | None,
+        terms: worker_service_pb2.LeaseRequest,
+        session: Session,
+        held: Held,
+        on_jobs: Callable[[list[JobContext]], None],
+    ) -> None:
+        self.session_opened = asyncio.Event()
+        self._servers = list(servers)
+        self._tls = tls
+        self._terms = terms
+        self._session = session
+        self._held = held
+        self._on_jobs = on_jobs
+        self._current = 0
+        self._call: Any = None
+        self._last_event_at = 0.0
+        self._wait_s = 0.0
+        self._channel: grpc.aio.Channel | None = None
+
+    async def run(self) -> None:
+        """Keeps a stream open. Raises SessionSuperseded when another process took the session over."""
+        backoff = Backoff()
+        try:
+            while True:
+                self._wait_s = 0.0
+                if await self._once():
+                    backoff.reset()
+                else:
+                    self._current = (self._current + 1) % len(self._servers)
+                await asyncio.sleep(self._wait_s + backoff.next_delay())
+        finally:
+            if self._channel is not None:
+                await self._channel.close()
+
+    def reopen(self) -> None:
+        """The server says that the session has no stream: drop this one if it is silent."""
+        silent = asyncio.get_running_loop().time() - self._last_event_at
+        if self._call is not None and silent > self._session.clocks.ping:
+            self._call.cancel()
+
+    async def _once(self) -> bool:
+        """One stream, from opening to end; whether it ever opened."""
+        request = self._request()
+        if self._channel is not None:
+            await self._channel.close()
+        self._channel = open_aio_channel(self._servers[self._current], self._tls)
+        call: Any = worker_service_pb2_grpc.WorkerServiceStub(self._channel).Lease(request)
+        self._call = call
+        self._touch()
+        watchdog = asyncio.create_task(self._watch(call))
+        opened = False
+        try:
+            async for event in call:
+                self._touch()
+                opened = True
+                self._handle(event)
+        except grpc.RpcError as error:
+            self._ended(error, request.session_id)
+        except asyncio.CancelledError:
+            # Either this task or, by the watchdog, the call was cancelled: only the latter goes on.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+        finally:
+            watchdog.cancel()
+            call.cancel()
+            self._call = None
+        return opened
+
+    def _request(self) -> worker_service_pb2.LeaseRequest:
+        session_id, epoch = self._session.next_epoch()
+        request = worker_service_pb2.LeaseRequest()
+        request.CopyFrom(self._terms)
+        if session_id:
+            request.session_id = session_id
+            request.epoch = epoch
+            request.last_fence = self._held.last_fence
+        return request
+
+    def _touch(self) -> None:
+        self._last_event_at = asyncio.get_running_loop().time()
+
+    async def _watch(self, call: Any) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            limit = PINGS_MISSED_MAX * self._session.clocks.ping
+            left = self._last_event_at + limit - loop.time()
+            if left <= 0:
+                log.warning("stream_silent", server=self._servers[self._current])
+                call.cancel()
+                return
+            await asyncio.sleep(left)
+
+    def _handle(self, event: worker_service_pb2.LeaseResponse) -> None:
+        match event.WhichOneof("event"):
+            case "leased_jobs":
+                jobs = [JobContext(leased) for leased in event.leased_jobs.jobs]
+                self._held.add(jobs)
+                self._on_jobs(jobs)
+            case "session_opened":
+                self._session.opened_as(event.session_opened)
+                self.session_opened.set()
+                log.info(
+                    "session_opened",
+                    session=event.session_opened.session_id,
+                    epoch=event.session_opened.epoch,
+                    server=event.session_opened.server_id,
+                )
+            case "cancel_requested":
+                for lease in event.cancel_requested.jobs:
+                    if job := self._held.get(lease.fence):
+                        job.cancel()
+            case "go_away":
+                self._wait_s = event.go_away.reconnect_after.ToTimedelta().total_seconds()
+                self._current = (self._current + 1) % len(self._servers)
+
+    def _ended(self, error: grpc.RpcError, session_id: int) -> None:
+        failure = from_rpc_error(error)
+        if isinstance(failure, SessionLost):
+            if self._session.forget(session_id or self._session.named()[0]):
+                log.warning("session_lost", session=session_id)
+                self._held.lose_all()
+        elif isinstance(failure, SessionSuperseded):
+            raise failure
+        else:
+            log.warning("stream_ended", server=self._servers[self._current], error=str(failure))

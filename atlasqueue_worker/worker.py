@@ -1,0 +1,154 @@
+"""A worker: a session on a list of servers, and the handlers that it runs.
+
+Stream ──jobs──▶ Held ──▶ Executor ──outcomes──▶ Reporter ──answers──▶ Held
+Heartbeater (own thread) ◀──what is held── Held ◀──lost, cancel── Heartbeater
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+
+import structlog
+
+from atlasqueue.channel import Tls, parse_addresses
+from atlasqueue.errors import SessionSuperseded
+from atlasqueue.v1 import worker_service_pb2
+from atlasqueue_worker.app import App
+from atlasqueue_worker.executor import Executor
+from atlasqueue_worker.heartbeater import Heartbeater
+from atlasqueue_worker.held import Held
+from atlasqueue_worker.reporter import JobOutcome, Reporter
+from atlasqueue_worker.session import Session
+from atlasqueue_worker.stream import Stream
+
+ANSWERED = {
+    worker_service_pb2.REPORT_STATUS_APPLIED,
+    worker_service_pb2.REPORT_STATUS_ALREADY_APPLIED,
+}
+FLUSH_S = 5.0
+
+log = structlog.get_logger("atlasqueue.worker")
+
+
+def default_name() -> str:
+    """Host and process, as a name that the contract accepts."""
+    host = "".join(c if c.isalnum() or c in ".-_" else "-" for c in socket.gethostname())
+    return f"{host.strip('.-_')[:100] or 'worker'}-{os.getpid()}"
+
+
+class Worker:
+    """Runs an app's handlers. `await run()` until `stop()`.
+
+    Args:
+        app: the handlers.
+        servers: host:port, several with commas or as a list; default as for the SDK's clients.
+        slots: how many jobs it runs at once.
+        queues: which queues it serves; default: those of its handlers.
+        name: for people.
+        grace: seconds that handlers get to finish when it stops.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        servers: str | Sequence[str] | None = None,
+        *,
+        slots: int = 10,
+        queues: Sequence[str] | None = None,
+        name: str | None = None,
+        grace: float = 30.0,
+        tls: Tls | None = None,
+    ) -> None:
+        addresses = parse_addresses(servers)
+        self.grace = grace
+        self.completed = 0
+        self.stale = 0
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._superseded = False
+        self._session = Session()
+        self.held = Held()
+        self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
+        self.executor = Executor(app, slots, self.reporter.report)
+        terms = worker_service_pb2.LeaseRequest(
+            queues=list(queues or app.queues), slots=slots, worker=name or default_name()
+        )
+        self.stream = Stream(addresses, tls, terms, self._session, self.held, self.executor.start)
+        self._heartbeater = Heartbeater(
+            addresses,
+            tls,
+            self._session,
+            self.held,
+            on_lost=lambda: None,
+            on_superseded=lambda: self._from_thread(self._be_superseded),
+            on_reopen=lambda: self._from_thread(self.stream.reopen),
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """Drains and ends `run`; called again: at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Works until `stop`. Raises SessionSuperseded when another process took the session over."""
+        self._loop = asyncio.get_running_loop()
+        stream = asyncio.create_task(self.stream.run(), name="stream")
+        reporter = asyncio.create_task(self.reporter.run(), name="reporter")
+        stopping = asyncio.create_task(self._stopping.wait())
+        self._heartbeater.start()
+        try:
+            await asyncio.wait({stream, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            failed = stream.exception() if stream.done() and not stream.cancelled() else None
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
+            await self._drain()
+        finally:
+            stopping.cancel()
+            reporter.cancel()
+            await asyncio.gather(stream, reporter, stopping, return_exceptions=True)
+            await asyncio.to_thread(self._heartbeater.stop)
+        if failed is not None:
+            raise failed
+        if self._superseded:
+            raise SessionSuperseded("another process opened this worker's session")
+
+    async def _drain(self) -> None:
+        log.info("draining", running=len(self.executor.running), grace_s=self.grace)
+        drain = asyncio.create_task(self.executor.drain(self.grace))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            drain.cancel()
+            await asyncio.gather(drain, return_exceptions=True)
+            await self.executor.drain(0)
+        hurry.cancel()
+        try:
+            await asyncio.wait_for(self.reporter.flush(), FLUSH_S)
+        except TimeoutError:
+            log.warning("outcomes_not_reported", held=len(self.held.snapshot()[0]))
+
+    def _from_thread(self, action: object) -> None:
+        if self._loop is not None and callable(action) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action)
+
+    def _be_superseded(self) -> None:
+        self._superseded = True
+        self._stopping.set()
+
+    def _answered(self, outcome: JobOutcome, result: worker_service_pb2.ReportResult) -> None:
+        if result.status in ANSWERED:
+            self.completed += 1
+            return
+        self.stale += 1
+        log.warning(
+            "outcome_refused",
+            queue=outcome.queue,
+            job=outcome.job_id,
+            fence=outcome.fence,
+            status=worker_service_pb2.ReportStatus.Name(result.status),
+        )

@@ -1,0 +1,245 @@
+# Generated from async_client.py by scripts/async_to_sync.py (`make generate`). Do not edit.
+"""The client for producers and operators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from atlasqueue.batches import batches
+from atlasqueue.calls import Calls
+from atlasqueue.channel import Tls
+from atlasqueue.errors import (
+    AtlasQueueError,
+    DeadlineExceeded,
+    EnqueueManyError,
+    JobCancelled,
+    JobDied,
+    Unavailable,
+    from_rpc_error,
+    from_status,
+)
+from atlasqueue.ids import new_job_id
+from atlasqueue.jobs import (
+    Job,
+    JobState,
+    NewJob,
+    RetryPolicy,
+    job_from_proto,
+    new_job_to_proto,
+    to_timestamp,
+)
+from atlasqueue.operators import DeadLetters, Queues
+from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
+from atlasqueue.retry import Backoff
+from atlasqueue.v1 import job_service_pb2, queue_service_pb2
+
+
+class Client:
+    """Enqueues jobs, reads them, waits for their results; operates queues and dead letters.
+
+    >>> with Client("127.0.0.1:7420") as client:
+    ...     job_id = client.enqueue("media", "resize", b"cat.png")
+    ...     job = client.wait(job_id)
+
+    Args:
+        addresses: host:port, several with commas or as a list; default: ATLASQUEUE_ADDRESS, else
+            127.0.0.1:7420. When one does not answer, the next one is called.
+        tls: files for TLS; default: plain text.
+        timeout: seconds that one try of a call may take.
+        retry_for: seconds for which a call is repeated while no server answers.
+
+    Every call is safe to repeat and is repeated: the ids of jobs are made before they are sent.
+    Raises subclasses of AtlasQueueError.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Sequence[str] | None = None,
+        *,
+        tls: Tls | None = None,
+        timeout: float = 10.0,
+        retry_for: float = 30.0,
+    ) -> None:
+        self._calls = Calls(addresses, tls=tls, timeout=timeout, retry_for=retry_for)
+        self._retry_for = retry_for
+        self.queues = Queues(self._calls)
+        self.dead_letters = DeadLetters(self._calls)
+
+    def __enter__(self) -> Client:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the client."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channels."""
+        self._calls.close()
+
+    def enqueue(
+        self,
+        queue: str,
+        kind: str,
+        payload: bytes = b"",
+        *,
+        job_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        deadline: timedelta | None = None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> str:
+        """Stores one job and returns its id. Stored means committed.
+
+        Raises JobIdConflict when `job_id` is taken by another body, InvalidField.
+        """
+        job = NewJob(
+            queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
+        )
+        message = new_job_to_proto(job, job_id or new_job_id())
+        request = job_service_pb2.EnqueueRequest(job=message)
+        response = self._calls.call(lambda stubs: stubs.jobs.Enqueue, request)
+        return str(response.job_id)
+
+    def enqueue_many(
+        self, jobs: Iterable[NewJob], *, progress: Callable[[int], None] | None = None
+    ) -> list[str]:
+        """Stores many jobs, in as many messages as it takes, and returns their ids in order.
+
+        `progress` is called with the number of jobs settled so far. Raises EnqueueManyError when some
+        are refused; all others are stored then.
+        """
+        job_ids: list[str] = []
+        errors: dict[int, AtlasQueueError] = {}
+        messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
+        for batch in batches(messages):
+            request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
+            response = self._calls.call(lambda stubs: stubs.jobs.EnqueueBatch, request)
+            for result in response.results:
+                if result.HasField("error"):
+                    errors[len(job_ids)] = from_status(result.error)
+                job_ids.append(result.job_id)
+            if progress is not None:
+                progress(len(job_ids))
+        if errors:
+            raise EnqueueManyError(errors, job_ids)
+        return job_ids
+
+    def get(self, job_id: str, *, queue: str = "") -> Job:
+        """Reads a job. Raises JobNotFound, JobIdAmbiguous."""
+        request = job_service_pb2.GetJobRequest(queue=queue, job_id=job_id)
+        response = self._calls.call(lambda stubs: stubs.jobs.GetJob, request)
+        return job_from_proto(response.job)
+
+    def list(
+        self,
+        queue: str,
+        *,
+        state: JobState = JobState.UNSPECIFIED,
+        kind: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Iterator[Job]:
+        """A queue's jobs without payloads, page after page. Raises QueueNotFound."""
+        request = job_service_pb2.ListJobsRequest(
+            queue=queue,
+            state=state.value,
+            kind=kind,
+            created_after=to_timestamp(created_after) if created_after else None,
+            created_before=to_timestamp(created_before) if created_before else None,
+        )
+        while True:
+            response = self._calls.call(lambda stubs: stubs.jobs.ListJobs, request)
+            for job in response.jobs:
+                yield job_from_proto(job)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def cancel(self, job_id: str, *, queue: str = "") -> JobState:
+        """Cancels a job: CANCELLED, or LEASED when its worker was asked to stop.
+
+        Raises JobNotFound, JobFinal, JobDead, JobIdAmbiguous.
+        """
+        request = job_service_pb2.CancelJobRequest(queue=queue, job_id=job_id)
+        response = self._calls.call(lambda stubs: stubs.jobs.CancelJob, request)
+        return JobState(response.state)
+
+    def watch(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Iterator[Job]:
+        """The job now, then at each change, until it has settled. Goes on when a server goes away.
+
+        Raises JobNotFound, DeadlineExceeded after `timeout` seconds, Unavailable.
+        """
+        request = job_service_pb2.WatchJobRequest(queue=queue, job_id=job_id)
+        end_at = None if timeout is None else time.monotonic() + timeout
+        give_up_at = time.monotonic() + self._retry_for
+        backoff = Backoff()
+        while True:
+            left = None if end_at is None else max(0.001, end_at - time.monotonic())
+            stream: Any = self._calls.stubs().jobs.WatchJob(request, timeout=left)
+            try:
+                for response in stream:
+                    job = job_from_proto(response.job)
+                    yield job
+                    if job.settled:
+                        return
+                    give_up_at = time.monotonic() + self._retry_for
+                    backoff.reset()
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+                if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
+                    raise failure from error
+            finally:
+                stream.cancel()
+            if end_at is not None and time.monotonic() >= end_at:
+                raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
+            self._calls.next_server()
+            time.sleep(backoff.next_delay())
+
+    def wait(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Job:
+        """Waits until the job has succeeded and returns it with its result.
+
+        Raises JobDied or JobCancelled (both carry the job), DeadlineExceeded after `timeout` seconds.
+        """
+        last: Job | None = None
+        for job in self.watch(job_id, queue=queue, timeout=timeout):
+            last = job
+        if last is None:
+            raise Unavailable(f"the watch of job {job_id} ended without an answer")
+        if last.state is JobState.DEAD:
+            died = JobDied(f"job {job_id} is a dead letter: {last.dead_letter_reason.name}")
+            died.job = last
+            raise died
+        if last.state is JobState.CANCELLED:
+            cancelled = JobCancelled(f"job {job_id} was cancelled")
+            cancelled.job = last
+            raise cancelled
+        return last
+
+    def workers(self) -> Sequence[WorkerSession]:
+        """The sessions of workers that live."""
+        found: list[WorkerSession] = []
+        request = queue_service_pb2.ListWorkersRequest()
+        while True:
+            response = self._calls.call(lambda stubs: stubs.queues.ListWorkers, request)
+            found += [worker_from_proto(worker) for worker in response.workers]
+            if not response.next_page_token:
+                return found
+            request.page_token = response.next_page_token
+
+    def cluster(self) -> Cluster:
+        """The servers and the leader."""
+        request = queue_service_pb2.GetClusterRequest()
+        return cluster_from_proto(self._calls.call(lambda stubs: stubs.queues.GetCluster, request))

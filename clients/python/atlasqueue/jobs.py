@@ -1,0 +1,240 @@
+"""Jobs as the SDK shows them: plain dataclasses with Python's own times and bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atlasqueue.v1 import job_pb2
+
+
+class JobState(IntEnum):
+    """Where a job stands."""
+
+    UNSPECIFIED = job_pb2.JOB_STATE_UNSPECIFIED
+    SCHEDULED = job_pb2.JOB_STATE_SCHEDULED
+    READY = job_pb2.JOB_STATE_READY
+    LEASED = job_pb2.JOB_STATE_LEASED
+    SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
+    CANCELLED = job_pb2.JOB_STATE_CANCELLED
+    DEAD = job_pb2.JOB_STATE_DEAD
+
+
+class DeadLetterReason(IntEnum):
+    """Why a job became a dead letter."""
+
+    UNSPECIFIED = job_pb2.DEAD_LETTER_REASON_UNSPECIFIED
+    ATTEMPTS_SPENT = job_pb2.DEAD_LETTER_REASON_ATTEMPTS_SPENT
+    REJECTED = job_pb2.DEAD_LETTER_REASON_REJECTED
+    CRASH_LOOP = job_pb2.DEAD_LETTER_REASON_CRASH_LOOP
+    DEADLINE = job_pb2.DEAD_LETTER_REASON_DEADLINE
+    UNKNOWN_KIND = job_pb2.DEAD_LETTER_REASON_UNKNOWN_KIND
+    BODY_LOST = job_pb2.DEAD_LETTER_REASON_BODY_LOST
+
+
+class FailureCause(IntEnum):
+    """Why an attempt ended without success."""
+
+    UNSPECIFIED = job_pb2.FAILURE_CAUSE_UNSPECIFIED
+    FAILED = job_pb2.FAILURE_CAUSE_FAILED
+    REJECTED = job_pb2.FAILURE_CAUSE_REJECTED
+    EXPIRED = job_pb2.FAILURE_CAUSE_EXPIRED
+    DEADLINE = job_pb2.FAILURE_CAUSE_DEADLINE
+    UNKNOWN_KIND = job_pb2.FAILURE_CAUSE_UNKNOWN_KIND
+    BODY_LOST = job_pb2.FAILURE_CAUSE_BODY_LOST
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How failures are retried; what is None comes from the queue, then from the default."""
+
+    max_attempts: int | None = None
+    initial_backoff: timedelta | None = None
+    multiplier: float | None = None
+    max_backoff: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue. `delay` counts from now by this machine's clock; give it or `run_at`."""
+
+    queue: str
+    kind: str
+    payload: bytes = b""
+    job_id: str | None = None
+    headers: Mapping[str, str] | None = None
+    priority: int | None = None
+    run_at: datetime | None = None
+    deadline: timedelta | None = None
+    retry_policy: RetryPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that did not succeed."""
+
+    fence: int
+    attempt: int
+    cause: FailureCause
+    type: str
+    message: str
+    stack: str
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the server knows it."""
+
+    queue: str
+    job_id: str
+    kind: str
+    state: JobState
+    payload: bytes
+    headers: dict[str, str]
+    priority: int
+    attempt: int
+    crashes: int
+    deliveries: int
+    fence: int
+    created_at: datetime
+    run_at: datetime | None = None
+    deadline: timedelta | None = None
+    retry_policy: RetryPolicy | None = None
+    finished_at: datetime | None = None
+    died_at: datetime | None = None
+    dead_letter_reason: DeadLetterReason = DeadLetterReason.UNSPECIFIED
+    leased_at: datetime | None = None
+    session_id: int = 0
+    cancel_requested: bool = False
+    result: bytes = b""
+    percent: int | None = None
+    note: str | None = None
+    checkpoint: bytes = b""
+    failures: list[Failure] = field(default_factory=list)
+
+    def json(self) -> Any:
+        """The result, read as JSON. Raises ValueError when it is none."""
+        return json.loads(self.result)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing moves the job further by itself."""
+        return self.state in (JobState.SUCCEEDED, JobState.CANCELLED, JobState.DEAD)
+
+
+def to_timestamp(time: datetime) -> Timestamp:
+    """A time on the wire. Raises ValueError for a time without a zone, which could mean any."""
+    if time.tzinfo is None:
+        raise ValueError("a datetime needs a time zone: datetime.now(UTC), say")
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def to_duration(duration: timedelta) -> Duration:
+    """A duration on the wire."""
+    message = Duration()
+    message.FromTimedelta(duration)
+    return message
+
+
+def _time(message: Any, name: str) -> datetime | None:
+    return getattr(message, name).ToDatetime(UTC) if message.HasField(name) else None
+
+
+def _duration(message: Any, name: str) -> timedelta | None:
+    return getattr(message, name).ToTimedelta() if message.HasField(name) else None
+
+
+def retry_policy_to_proto(policy: RetryPolicy) -> job_pb2.RetryPolicy:
+    """A policy on the wire."""
+    message = job_pb2.RetryPolicy(max_attempts=policy.max_attempts, multiplier=policy.multiplier)
+    if policy.initial_backoff is not None:
+        message.initial_backoff.CopyFrom(to_duration(policy.initial_backoff))
+    if policy.max_backoff is not None:
+        message.max_backoff.CopyFrom(to_duration(policy.max_backoff))
+    return message
+
+
+def retry_policy_from_proto(message: job_pb2.RetryPolicy) -> RetryPolicy:
+    """A policy from the wire."""
+    return RetryPolicy(
+        message.max_attempts if message.HasField("max_attempts") else None,
+        _duration(message, "initial_backoff"),
+        message.multiplier if message.HasField("multiplier") else None,
+        _duration(message, "max_backoff"),
+    )
+
+
+def new_job_to_proto(job: NewJob, job_id: str) -> job_pb2.NewJob:
+    """A job to enqueue, on the wire."""
+    message = job_pb2.NewJob(
+        queue=job.queue,
+        job_id=job_id,
+        kind=job.kind,
+        payload=job.payload,
+        headers=job.headers,
+        priority=job.priority,
+    )
+    if job.run_at is not None:
+        message.run_at.CopyFrom(to_timestamp(job.run_at))
+    if job.deadline is not None:
+        message.deadline.CopyFrom(to_duration(job.deadline))
+    if job.retry_policy is not None:
+        message.retry_policy.CopyFrom(retry_policy_to_proto(job.retry_policy))
+    return message
+
+
+def job_from_proto(message: job_pb2.Job) -> Job:
+    """A job from the wire."""
+    has_progress = message.HasField("progress")
+    return Job(
+        queue=message.queue,
+        job_id=message.job_id,
+        kind=message.kind,
+        state=JobState(message.state),
+        payload=message.payload,
+        headers=dict(message.headers),
+        priority=message.priority,
+        attempt=message.attempt,
+        crashes=message.crashes,
+        deliveries=message.deliveries,
+        fence=message.fence,
+        created_at=message.created_at.ToDatetime(UTC),
+        run_at=_time(message, "run_at"),
+        deadline=_duration(message, "deadline"),
+        retry_policy=retry_policy_from_proto(message.retry_policy)
+        if message.HasField("retry_policy")
+        else None,
+        finished_at=_time(message, "finished_at"),
+        died_at=_time(message, "died_at"),
+        dead_letter_reason=DeadLetterReason(message.dead_letter_reason),
+        leased_at=_time(message, "leased_at"),
+        session_id=message.session_id,
+        cancel_requested=message.cancel_requested,
+        result=message.result,
+        percent=message.progress.percent if has_progress else None,
+        note=message.progress.note if has_progress else None,
+        checkpoint=message.checkpoint,
+        failures=[_failure(failure) for failure in message.failures],
+    )
+
+
+def _failure(message: job_pb2.Failure) -> Failure:
+    return Failure(
+        message.fence,
+        message.attempt,
+        FailureCause(message.cause),
+        message.error.type,
+        message.error.message,
+        message.error.stack,
+        message.failed_at.ToDatetime(UTC),
+    )

@@ -1,0 +1,170 @@
+"""The blocking and the asyncio client against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from atlasqueue import (
+    AsyncClient,
+    Client,
+    DeadlineExceeded,
+    EnqueueManyError,
+    InvalidField,
+    JobFinal,
+    JobIdAmbiguous,
+    JobIdConflict,
+    JobNotFound,
+    JobState,
+    NewJob,
+    QueueNotFound,
+    QueuePolicy,
+    RetryPolicy,
+    Unavailable,
+    new_job_id,
+)
+from tests.plugins.processes import free_port
+from tests.plugins.server import RunningServer
+
+
+@pytest.fixture
+async def client(server: RunningServer) -> AsyncIterator[AsyncClient]:
+    """A client of the test's server."""
+    async with AsyncClient(server.grpc_address, retry_for=5) as client:
+        yield client
+
+
+async def test_a_job_is_read_as_it_was_enqueued(client: AsyncClient) -> None:
+    run_at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    policy = RetryPolicy(7, timedelta(seconds=2), 3.0, timedelta(minutes=5))
+    job_id = await client.enqueue(
+        "q",
+        "k",
+        b"\0payload",
+        headers={"ключ": "значение"},
+        priority=2,
+        run_at=run_at,
+        deadline=timedelta(seconds=90),
+        retry_policy=policy,
+    )
+    job = await client.get(job_id)
+    assert (job.queue, job.kind, job.payload, job.priority) == ("q", "k", b"\0payload", 2)
+    assert job.headers == {"ключ": "значение"}
+    assert (job.run_at, job.deadline, job.retry_policy) == (run_at, timedelta(seconds=90), policy)
+    assert (job.state, job.attempt, job.deliveries) == (JobState.SCHEDULED, 0, 0)
+
+
+async def test_the_same_id_is_one_job(client: AsyncClient) -> None:
+    job_id = new_job_id()
+    assert await client.enqueue("q", "k", b"a", job_id=job_id) == job_id
+    assert await client.enqueue("q", "k", b"a", job_id=job_id.upper()) == job_id
+    with pytest.raises(JobIdConflict):
+        await client.enqueue("q", "k", b"b", job_id=job_id)
+    assert (await client.queues.depth("q")).ready == 1
+
+
+async def test_errors_are_typed(client: AsyncClient) -> None:
+    with pytest.raises(JobNotFound):
+        await client.get(new_job_id())
+    with pytest.raises(QueueNotFound):
+        await client.queues.get("nowhere")
+    with pytest.raises(InvalidField) as refused:
+        await client.enqueue("q", "", priority=9)
+    assert {v.field for v in refused.value.violations} == {"job.kind", "job.priority"}
+    job_id = new_job_id()
+    await client.enqueue("q", "k", job_id=job_id)
+    await client.enqueue("r", "k", job_id=job_id)
+    with pytest.raises(JobIdAmbiguous):
+        await client.get(job_id)
+    assert await client.cancel(job_id, queue="q") is JobState.CANCELLED
+    with pytest.raises(JobFinal):
+        await client.cancel(job_id, queue="q")
+
+
+async def test_many_jobs_in_several_messages(client: AsyncClient) -> None:
+    seen: list[int] = []
+    job_ids = await client.enqueue_many(
+        (NewJob("q", "k", str(n).encode()) for n in range(4500)), progress=seen.append
+    )
+    assert len(set(job_ids)) == 4500
+    assert seen == [2000, 4000, 4500]
+    assert job_ids == sorted(job_ids)
+    assert (await client.get(job_ids[4321])).payload == b"4321"
+    assert (await client.queues.depth("q")).ready == 4500
+
+
+async def test_large_payloads_are_cut_by_bytes(client: AsyncClient) -> None:
+    payload = b"x" * (1024 * 1024)
+    job_ids = await client.enqueue_many([NewJob("q", "k", payload) for _ in range(7)])
+    assert len((await client.get(job_ids[6])).payload) == len(payload)
+
+
+async def test_refused_jobs_are_named_and_the_others_stored(client: AsyncClient) -> None:
+    jobs = [NewJob("q", "k"), NewJob("q", "bad kind"), NewJob("q", "k")]
+    with pytest.raises(EnqueueManyError) as refused:
+        await client.enqueue_many(jobs)
+    assert list(refused.value.errors) == [1]
+    assert isinstance(refused.value.errors[1], InvalidField)
+    assert (await client.queues.depth("q")).ready == 2
+
+
+async def test_list_goes_through_all_pages(client: AsyncClient) -> None:
+    job_ids = await client.enqueue_many([NewJob("q", f"k{n % 2}") for n in range(250)])
+    assert [job.job_id async for job in client.list("q")] == job_ids
+    odd = [job.job_id async for job in client.list("q", state=JobState.READY, kind="k1")]
+    assert odd == job_ids[1::2]
+    far = datetime.now(UTC) + timedelta(days=1)
+    assert [job async for job in client.list("q", created_after=far)] == []
+
+
+async def test_wait_times_out(client: AsyncClient) -> None:
+    job_id = await client.enqueue("q", "k")
+    with pytest.raises(DeadlineExceeded):
+        await client.wait(job_id, timeout=0.2)
+
+
+async def test_queue_policy_pause_and_resume(client: AsyncClient) -> None:
+    policy = QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=9))
+    assert (await client.queues.update_policy("q", policy)).policy == policy
+    only_timeout = QueuePolicy(visibility_timeout=timedelta(seconds=5))
+    changed = await client.queues.update_policy("q", only_timeout)
+    assert changed.policy == QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=5))
+    reset = await client.queues.update_policy("q", QueuePolicy(), fields=["retry_policy"])
+    assert reset.policy == only_timeout
+    assert (await client.queues.pause("q")).paused
+    assert not (await client.queues.resume("q")).paused
+    assert [queue.name async for queue in client.queues.list()] == ["q"]
+
+
+async def test_the_cluster_names_its_server(client: AsyncClient, server: RunningServer) -> None:
+    cluster = await client.cluster()
+    assert [s.server_id for s in cluster.servers] == [server.application.server_id]
+    assert await client.workers() == []
+
+
+async def test_a_server_that_is_away_is_passed_over(server: RunningServer) -> None:
+    away = f"127.0.0.1:{free_port()}"
+    async with AsyncClient([away, server.grpc_address]) as client:
+        assert await client.enqueue("q", "k")
+    async with AsyncClient(away, retry_for=0.2) as client:
+        with pytest.raises(Unavailable):
+            await client.enqueue("q", "k")
+
+
+async def test_the_blocking_client_does_the_same(server: RunningServer) -> None:
+    def block() -> None:
+        with Client(server.grpc_address) as client:
+            job_ids = client.enqueue_many([NewJob("q", "k", b"x") for _ in range(3)])
+            assert [job.job_id for job in client.list("q")] == job_ids
+            assert client.get(job_ids[0]).payload == b"x"
+            assert client.cancel(job_ids[0]) is JobState.CANCELLED
+            assert [job.state for job in client.watch(job_ids[0])] == [JobState.CANCELLED]
+            assert client.queues.depth("q").cancelled == 1
+            assert client.dead_letters.redrive("q") == 0
+            with pytest.raises(DeadlineExceeded):
+                client.wait(job_ids[1], timeout=0.2)
+
+    await asyncio.to_thread(block)

@@ -1,0 +1,82 @@
+"""The parts of the SDK that need no server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+import atlasqueue
+from atlasqueue.batches import BATCH_BYTES, BATCH_ITEMS, batches
+from atlasqueue.channel import parse_addresses
+from atlasqueue.errors import BY_REASON, AtlasQueueError, Unavailable, from_status
+from atlasqueue.retry import Backoff
+from atlasqueue.v1 import errors_pb2, job_pb2
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_public_surface_is_complete_and_sorted() -> None:
+    public = [name for name in vars(atlasqueue) if not name.startswith("_")]
+    modules = [name for name in public if type(getattr(atlasqueue, name)).__name__ == "module"]
+    assert sorted(set(public) - set(modules)) == atlasqueue.__all__
+    assert atlasqueue.__all__ == sorted(atlasqueue.__all__)
+
+
+def test_every_reason_of_the_contract_has_a_class() -> None:
+    names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}
+    assert set(BY_REASON) == names - {"UNSPECIFIED"}
+
+
+def test_an_error_is_told_by_its_reason_not_by_its_text() -> None:
+    status = status_pb2.Status(code=code_pb2.NOT_FOUND, message="QUEUE_NOT_FOUND job queue")
+    info = error_details_pb2.ErrorInfo(reason="JOB_NOT_FOUND", domain="atlasqueue")
+    status.details.add().Pack(info)
+    assert type(from_status(status)) is atlasqueue.JobNotFound
+    assert type(from_status(status_pb2.Status(code=code_pb2.NOT_FOUND))) is AtlasQueueError
+    assert type(from_status(status_pb2.Status(code=code_pb2.UNAVAILABLE))) is Unavailable
+
+
+def test_ids_are_version_7_and_ascend() -> None:
+    ids = [atlasqueue.new_job_id() for _ in range(5000)]
+    assert ids == sorted(set(ids))
+    assert {uuid.UUID(i).version for i in ids} == {7}
+    assert all(str(uuid.UUID(i)) == i for i in ids)
+
+
+def test_batches_keep_their_bounds() -> None:
+    small = [job_pb2.NewJob(queue="q") for _ in range(BATCH_ITEMS + 1)]
+    assert [len(batch) for batch in batches(small)] == [BATCH_ITEMS, 1]
+    large = [job_pb2.NewJob(payload=b"x" * (BATCH_BYTES // 2)) for _ in range(3)]
+    assert [len(batch) for batch in batches(large)] == [1, 1, 1]
+    assert list(batches([])) == []
+
+
+@pytest.mark.parametrize("bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"]])
+def test_addresses_are_checked(bad: str | list[str]) -> None:
+    with pytest.raises(ValueError, match="server address"):
+        parse_addresses(bad)
+
+
+def test_addresses_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATLASQUEUE_ADDRESS", raising=False)
+    assert parse_addresses() == ["127.0.0.1:7420"]
+    monkeypatch.setenv("ATLASQUEUE_ADDRESS", "a:1, [::1]:2")
+    assert parse_addresses() == ["a:1", "[::1]:2"]
+
+
+def test_backoff_grows_to_its_longest() -> None:
+    backoff = Backoff(first=0.1, longest=1.0, uniform=lambda _, ceiling: ceiling)
+    assert [backoff.next_delay() for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    backoff.reset()
+    assert backoff.next_delay() == 0.1
+
+
+def test_the_blocking_twins_are_up_to_date() -> None:
+    command = [sys.executable, "scripts/async_to_sync.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
