@@ -50,45 +50,34 @@ class Enqueuer:
 
     async def _flush(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         answers: dict[int, Enqueued] = {}
-        todo = list(range(len(jobs)))
+        todo: list[int] = list(range(len(jobs)))
         for _ in range(ROUNDS_MAX):
-            # The same id twice is settled one after the other: the second finds the first stored.
-            chosen, todo = _distinct(jobs, todo)
-            settled = await self._store([jobs[i] for i in chosen])
-            for i in chosen:
-                found = settled.get((jobs[i].queue, jobs[i].job_id))
-                if found is None:
-                    todo.append(i)
-                else:
-                    answers[i] = found
+            answers |= await self._store(jobs, todo)
+            todo = [i for i in todo if i not in answers]
             if not todo:
                 return [answers[i] for i in range(len(jobs))]
         raise Overloaded("too many calls enqueue the same ids at once; repeat with backoff")
 
-    async def _store(self, jobs: Sequence[NewJob]) -> dict[tuple[str, str], Enqueued]:
-        by_queue: dict[str, list[NewJob]] = defaultdict(list)
-        for job in jobs:
-            by_queue[job.queue].append(job)
-        stored = await store.enqueue_jobs_if_new(self._database, by_queue)
+    async def _store(self, jobs: Sequence[NewJob], todo: Sequence[int]) -> dict[int, Enqueued]:
+        by_queue: dict[str, list[int]] = defaultdict(list)
+        for i in todo:
+            by_queue[jobs[i].queue].append(i)
+        # An id that is named twice is stored by its first; the others are compared with what is stored.
+        firsts = {
+            queue: list({jobs[i].job_id: jobs[i] for i in reversed(indices)}.values())
+            for queue, indices in by_queue.items()
+        }
+        stored = await store.enqueue_jobs_if_new(self._database, firsts)
         self._signals.jobs_ready(queue for queue, count in stored.items() if count)
-        settled: dict[tuple[str, str], Enqueued] = {}
-        for queue, of_queue in by_queue.items():
-            if stored[queue] == len(of_queue):
-                settled.update(((queue, job.job_id), Enqueued.STORED) for job in of_queue)
+        answers: dict[int, Enqueued] = {}
+        for queue, indices in by_queue.items():
+            if stored[queue] == len(indices):
+                answers.update((i, Enqueued.STORED) for i in indices)
             else:
-                found = await store.classify_enqueued_jobs(self._database, queue, of_queue)
-                settled.update(((queue, job_id), answer) for job_id, answer in found.items())
-        return settled
-
-
-def _distinct(jobs: Sequence[NewJob], indices: Sequence[int]) -> tuple[list[int], list[int]]:
-    chosen: dict[tuple[str, str], int] = {}
-    rest: list[int] = []
-    for i in indices:
-        key = (jobs[i].queue, jobs[i].job_id)
-        if chosen.setdefault(key, i) != i:
-            rest.append(i)
-    return list(chosen.values()), rest
+                bodies = [jobs[i] for i in indices]
+                found = await store.classify_enqueued_jobs(self._database, queue, bodies)
+                answers.update((indices[at], answer) for at, answer in found.items())
+        return answers
 
 
 def _error(job: NewJob, answer: Enqueued) -> AtlasQueueError | None:

@@ -44,7 +44,7 @@ async def enqueue_jobs_if_new(
 
 async def classify_enqueued_jobs(
     database: Database, queue: str, jobs: Sequence[NewJob]
-) -> dict[str, Enqueued]:
-    """By id: stored with this body or with another. An id that is missing must be enqueued again."""
+) -> dict[int, Enqueued]:
+    """By position in `jobs`: stored with this body or with another. What is missing: enqueue it again."""
     rows = await database.run("classify_enqueued_jobs", _params(queue, jobs))
-    return {job_id: Enqueued.STORED if same else Enqueued.CONFLICT for job_id, same in rows}
+    return {at - 1: Enqueued.STORED if same else Enqueued.CONFLICT for at, same in rows}

@@ -1,8 +1,8 @@
--- After enqueue_jobs_if_new stored fewer jobs than were sent: which ids carry the same body (true),
--- which another (false). No row for an id: its first writer rolled back, or it was pruned meanwhile;
--- enqueue it again. Headers of tracing are no part of the body.
+-- After enqueue_jobs_if_new stored fewer jobs than were sent: which of them, by position, are stored
+-- with the same body (true), which with another (false). No row: its first writer rolled back, or it
+-- was pruned meanwhile; enqueue it again. Headers of tracing are no part of the body.
 select
-    u.job_id::text,
+    u.at,
     (
         j.kind, j.priority, j.payload, j.run_at, j.deadline_ms,
         j.max_attempts, j.backoff_initial_ms, j.backoff_multiplier, j.backoff_cap_ms
@@ -17,9 +17,9 @@ from unnest(
     %(headers)s::text[], %(run_ats)s::timestamptz[], %(deadlines_ms)s::integer[],
     %(max_attempts)s::smallint[], %(backoff_initials_ms)s::integer[],
     %(backoff_multipliers)s::double precision[], %(backoff_caps_ms)s::integer[]
-) as u (
+) with ordinality as u (
     job_id, kind, priority, payload, headers, run_at, deadline_ms,
-    max_attempts, backoff_initial_ms, backoff_multiplier, backoff_cap_ms
+    max_attempts, backoff_initial_ms, backoff_multiplier, backoff_cap_ms, at
 ),
 lateral (
     select * from atlasqueue.jobs j where j.queue = %(queue)s and j.job_id = u.job_id limit 1
