@@ -64,7 +64,7 @@ tools: ## Install optional tools (grpcurl, Go plugins, PostgreSQL 15) and say wh
 	@scripts/tools.sh
 
 lock: ## Resolve requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
+	uv pip compile pyproject.toml --extra dev --universal --no-strip-extras --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --no-emit-package atlasqueue --python-version 3.11 -o requirements.lock
 
 ci: ## What the continuous integration runs
