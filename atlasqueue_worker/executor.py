@@ -1,8 +1,22 @@
-"""Runs handlers: async ones as tasks, plain ones in threads."""
+"""Runs handlers: async ones in runners, plain ones in threads.
+
+A task for each job would cost more than a short handler does, so a runner is a task that takes one waiting
+job after another. Handlers that never wait are all done by one runner; as soon as one waits, the next
+runner starts, twice as many each time, up to one a job:
+
+    jobs ──▶ waiting ──▶ runner ──await handler──▶ outcome
+                └──────▶ runner …      started while jobs wait and the runners before them are busy
+
+Each handler sees the context variables that the worker was started with: a runner whose handler changed
+them ends, and a new one goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,108 +24,212 @@ from typing import Any
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2
-from atlasqueue_worker.app import App, Registration
+from atlasqueue_worker.app import App, Handler
 from atlasqueue_worker.job import JobContext, LeaseState
 from atlasqueue_worker.outcomes import Cancel, completed, ended
+
+# A runner lets the event loop breathe after so long, even if its handlers never wait.
+TURN_S = 0.005
+STOP_WAIT_S = 1.0
 
 JobOutcome = worker_service_pb2.JobOutcome
 
 log = structlog.get_logger("atlasqueue.worker")
 
 
+class _Runner:
+    """A task that runs one async handler after another, and which of them it runs now."""
+
+    __slots__ = ("job", "task")
+
+    def __init__(self) -> None:
+        self.job: JobContext | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self, job: JobContext) -> None:
+        """Cancels the handler of `job`, if it is still the one that runs."""
+        if self.job is job and self.task is not None:
+            self.task.cancel()
+
+
 class Executor:
     """Runs jobs and hands their outcomes on. The server never sends more than the slots."""
 
     def __init__(self, app: App, slots: int, report: Callable[[JobOutcome], None]) -> None:
-        self._app = app
+        self._registrations = app.registrations
         self._report = report
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
-        self._running: dict[asyncio.Task[None], JobContext] = {}
+        self._context = contextvars.copy_context()
+        self._jobs: dict[int, JobContext] = {}
+        self._waiting: deque[tuple[Handler, JobContext]] = deque()
+        self._waiting_plain: deque[tuple[Handler, JobContext]] = deque()
+        self._runners: set[asyncio.Task[None]] = set()
+        self._growth = 0
+        self._growing = False
         self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def running(self) -> list[JobContext]:
-        """The jobs whose handlers run."""
-        return list(self._running.values())
+        """The jobs whose handlers run or are about to."""
+        return list(self._jobs.values())
 
     def start(self, jobs: list[JobContext]) -> None:
         """Runs the handlers of jobs that have arrived."""
-        loop = asyncio.get_running_loop()
+        plain = 0
         for job in jobs:
-            registration = self._app.registrations.get(job.kind)
+            registration = self._registrations.get(job.kind)
             if registration is None:
-                log.warning("unknown_kind", queue=job.queue, job=job.job_id, kind=job.kind)
-                outcome = _outcome(job)
-                outcome.unknown_kind.SetInParent()
-                self._report(outcome)
+                self._set_aside(job)
                 continue
-            job.bind(loop)
-            task = loop.create_task(self._run(registration, job))
-            self._running[task] = job
-            task.add_done_callback(self._running.pop)
-
-    async def _run(self, registration: Registration, job: JobContext) -> None:
-        outcome = _outcome(job)
-        try:
-            value = await self._call(registration, job)
-            completed(outcome, value)
-        except asyncio.CancelledError:
-            if self._draining:
-                outcome.release.SetInParent()
+            self._jobs[job.fence] = job
+            if registration.is_async:
+                self._waiting.append((registration.handler, job))
             else:
-                ended(outcome, Cancel("cancelled"))
+                self._waiting_plain.append((registration.handler, job))
+                plain += 1
+        if self._jobs:
+            self._idle.clear()
+        if self._waiting and not self._growing:
+            self._growth = 1
+            self._grow()
+        loop = asyncio.get_running_loop()
+        for _ in range(plain):
+            self._threads.submit(self._run_plain, loop)
+
+    def _set_aside(self, job: JobContext) -> None:
+        log.warning("unknown_kind", queue=job.queue, job=job.job_id, kind=job.kind)
+        outcome = _outcome(job)
+        outcome.unknown_kind.SetInParent()
+        self._report(outcome)
+
+    def _grow(self) -> None:
+        """Starts runners, and looks again once they have begun: what waits then needs more of them."""
+        self._growing = bool(self._waiting)
+        if not self._growing:
+            return
+        loop = asyncio.get_running_loop()
+        for _ in range(min(self._growth, len(self._waiting))):
+            runner = _Runner()
+            runner.task = self._context.copy().run(loop.create_task, self._run(runner))
+            self._runners.add(runner.task)
+            runner.task.add_done_callback(self._runners.discard)
+        self._growth *= 2
+        loop.call_soon(self._grow)
+
+    async def _run(self, runner: _Runner) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        untouched = contextvars.copy_context()
+        turn_ends = loop.time() + TURN_S
+        while self._waiting:
+            handler, job = self._waiting.popleft()
+            if job.cancelled:
+                self._cancelled(job)
+                continue
+            runner.job = job
+            job.bind(loop, runner.stop)
+            try:
+                self._completed(job, await handler(job))
+            except asyncio.CancelledError:
+                self._cancelled(job)
+            except Exception as error:
+                self._failed(job, error)
+            runner.job = None
+            job.bind(loop, None)
+            while task.cancelling():
+                task.uncancel()
+            if contextvars.copy_context() != untouched:
+                break
+            if loop.time() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = loop.time() + TURN_S
+        if self._waiting and not self._growing:
+            self._growth = 1
+            self._grow()
+
+    def _run_plain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: runs one plain handler."""
+        try:
+            handler, job = self._waiting_plain.popleft()
+        except IndexError:
+            return
+        try:
+            value = self._context.copy().run(handler, job)
         except Exception as error:
-            ended(outcome, error)
-            _log_failure(job, error)
+            done: Callable[[JobContext, Any], None] = self._failed
+            value = error
+        else:
+            done = self._completed
+        # The worker may have ended long ago.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done, job, value)
+
+    def _completed(self, job: JobContext, value: Any) -> None:
+        outcome = _outcome(job)
+        completed(outcome, value)
+        self._ended(job, outcome)
+
+    def _cancelled(self, job: JobContext) -> None:
+        outcome = _outcome(job)
+        if self._draining:
+            outcome.release.SetInParent()
+        else:
+            ended(outcome, Cancel("cancelled"))
+        self._ended(job, outcome)
+
+    def _failed(self, job: JobContext, error: Exception) -> None:
+        outcome = _outcome(job)
+        ended(outcome, error)
+        log.info(
+            "attempt_ended",
+            queue=job.queue,
+            job=job.job_id,
+            kind=job.kind,
+            fence=job.fence,
+            attempt=job.attempt,
+            error=type(error).__name__,
+        )
+        self._ended(job, outcome)
+
+    def _ended(self, job: JobContext, outcome: JobOutcome) -> None:
+        if self._jobs.pop(job.fence, None) is None:
+            # It was released while its thread ran on; whatever it says now is stale.
+            return
+        if not self._jobs:
+            self._idle.set()
         if job.lease_state is LeaseState.LOST:
             log.warning("outcome_dropped", queue=job.queue, job=job.job_id, fence=job.fence)
             return
         self._report(outcome)
 
-    async def _call(self, registration: Registration, job: JobContext) -> Any:
-        if not registration.is_async:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, registration.handler, job)
-        handler = asyncio.ensure_future(registration.handler(job))
-        stop = asyncio.ensure_future(job.cancellation())
-        try:
-            await asyncio.wait({handler, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not handler.done():
-                handler.cancel()
-            return await handler
-        finally:
-            stop.cancel()
-            handler.cancel()
-
     async def drain(self, grace_s: float) -> None:
         """Lets handlers finish within the grace, then asks them to stop and releases their jobs."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=grace_s)
+        await self._wait_idle(grace_s)
         self._draining = True
+        for waiting in (self._waiting, self._waiting_plain):
+            while waiting:
+                self._cancelled(waiting.popleft()[1])
         for job in self.running:
             job.cancel()
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=1.0)
-        for task, job in list(self._running.items()):
+        await self._wait_idle(STOP_WAIT_S)
+        for job in self.running:
             # A thread cannot be stopped: its job goes back, and what it still reports will be STALE.
-            task.cancel()
             log.warning("released_while_running", queue=job.queue, job=job.job_id)
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=1.0)
+            self._cancelled(job)
+        for runner in self._runners:
+            runner.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _wait_idle(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
 
 
 def _outcome(job: JobContext) -> JobOutcome:
     return JobOutcome(queue=job.queue, job_id=job.job_id, fence=job.fence)
-
-
-def _log_failure(job: JobContext, error: Exception) -> None:
-    log.info(
-        "attempt_ended",
-        queue=job.queue,
-        job=job.job_id,
-        kind=job.kind,
-        fence=job.fence,
-        attempt=job.attempt,
-        error=type(error).__name__,
-    )

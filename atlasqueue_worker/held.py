@@ -32,10 +32,11 @@ class Held:
                 if self._uncertain:
                     job.lease_state = LeaseState.UNCERTAIN
 
-    def remove(self, fence: int) -> None:
-        """A report was answered, or the lease is lost."""
+    def remove(self, fences: Iterable[int]) -> None:
+        """Reports were answered."""
         with self._lock:
-            self._jobs.pop(fence, None)
+            for fence in fences:
+                self._jobs.pop(fence, None)
 
     def get(self, fence: int) -> JobContext | None:
         """The job under this fence, if it is held."""
@@ -91,8 +92,10 @@ class Held:
         for job in jobs:
             held = worker_service_pb2.HeldJob(queue=job.queue, job_id=job.job_id, fence=job.fence)
             told = job.take_told()
-            if told:
-                told_by_fence[job.fence] = told
+            if told is None:
+                listed.append(held)
+                continue
+            told_by_fence[job.fence] = told
             if "progress" in told:
                 held.progress.percent, held.progress.note = told["progress"]
             if "checkpoint" in told:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -23,8 +24,35 @@ class LeaseState(StrEnum):
     LOST = "lost"
 
 
+# Guards what few jobs ever need (a thread that waits, progress to tell), so that no job pays for its own.
+_rarely = threading.Lock()
+
+
 class JobContext:
     """A job under a lease. Its methods may be called from any thread."""
+
+    __slots__ = (
+        "_cancelled",
+        "_cancelled_async",
+        "_cancelled_sync",
+        "_ends_at",
+        "_loop",
+        "_stop",
+        "_told",
+        "attempt",
+        "checkpoint",
+        "crashes",
+        "deliveries",
+        "fence",
+        "headers",
+        "job_id",
+        "kind",
+        "lease_state",
+        "max_attempts",
+        "payload",
+        "priority",
+        "queue",
+    )
 
     def __init__(self, leased: worker_service_pb2.LeasedJob) -> None:
         self.queue = leased.queue
@@ -32,13 +60,14 @@ class JobContext:
         self.fence = leased.fence
         self.kind = leased.kind
         self.payload = leased.payload
-        self.headers = dict(leased.headers)
+        headers = leased.headers
+        self.headers: dict[str, str] = dict(headers) if headers else {}
         self.priority = leased.priority
         self.attempt = leased.attempt
         self.crashes = leased.crashes
         self.deliveries = leased.deliveries
         self.max_attempts = leased.max_attempts
-        self.checkpoint = leased.checkpoint if leased.checkpoint else None
+        self.checkpoint: bytes | None = leased.checkpoint or None
         self.lease_state = LeaseState.CERTAIN
         self._ends_at: float | None = None
         if leased.HasField("deadline_time_left"):
@@ -46,11 +75,12 @@ class JobContext:
             self._ends_at = (
                 time.monotonic() + leased.deadline_time_left.ToTimedelta().total_seconds()
             )
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        self._cancelled_sync: threading.Event | None = None
+        self._cancelled_async: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._cancelled_async = asyncio.Event()
-        self._told_lock = threading.Lock()
-        self._told: dict[str, Any] = {}
+        self._stop: Callable[[JobContext], None] | None = None
+        self._told: dict[str, Any] | None = None
 
     def json(self) -> Any:
         """The payload, read as JSON. Raises ValueError when it is none."""
@@ -64,7 +94,7 @@ class JobContext:
     @property
     def cancelled(self) -> bool:
         """Cancel was requested, the lease was lost, or the worker drains: stop soon."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def raise_if_cancelled(self) -> None:
         """Raises Cancel when the handler should stop."""
@@ -73,16 +103,26 @@ class JobContext:
 
     def wait_cancelled(self, timeout: float | None = None) -> bool:
         """Blocks a thread until the handler should stop, or for `timeout` seconds; whether it should."""
-        return self._cancelled.wait(timeout)
+        with _rarely:
+            if self._cancelled_sync is None:
+                self._cancelled_sync = threading.Event()
+            if self._cancelled:
+                self._cancelled_sync.set()
+        return self._cancelled_sync.wait(timeout)
 
     async def cancellation(self) -> None:
         """Returns when the handler should stop."""
+        with _rarely:
+            if self._cancelled_async is None:
+                self._cancelled_async = asyncio.Event()
+                self._loop = asyncio.get_running_loop()
+            if self._cancelled:
+                self._cancelled_async.set()
         await self._cancelled_async.wait()
 
     def set_progress(self, percent: int, note: str = "") -> None:
         """Tells how far the handler has come; goes with the next heartbeat."""
-        with self._told_lock:
-            self._told["progress"] = (max(0, min(100, percent)), note[:256])
+        self._tell("progress", (max(0, min(100, percent)), note[:256]))
 
     def save_checkpoint(self, data: bytes) -> None:
         """Keeps up to 64 KiB for the next attempt; goes with the next heartbeat.
@@ -91,26 +131,42 @@ class JobContext:
         """
         if len(data) > 64 * 1024:
             raise ValueError(f"a checkpoint holds at most 65536 bytes, not {len(data)}")
-        with self._told_lock:
-            self._told["checkpoint"] = bytes(data)
+        self._tell("checkpoint", bytes(data))
 
-    def take_told(self) -> dict[str, Any]:
-        """What was told since the last heartbeat, taken out."""
-        with self._told_lock:
-            told, self._told = self._told, {}
+    def _tell(self, what: str, value: object) -> None:
+        with _rarely:
+            self._told = (self._told or {}) | {what: value}
+
+    def take_told(self) -> dict[str, Any] | None:
+        """What was told since the last heartbeat, taken out; None when nothing was."""
+        if self._told is None:
+            return None
+        with _rarely:
+            told, self._told = self._told, None
         return told
 
     def give_back_told(self, told: dict[str, Any]) -> None:
         """The heartbeat failed: tell it again, unless something newer was told meanwhile."""
-        with self._told_lock:
-            self._told = told | self._told
+        with _rarely:
+            self._told = told | (self._told or {})
 
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop in which `cancellation` is awaited."""
-        self._loop = loop
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[JobContext], None] | None
+    ) -> None:
+        """How its handler is stopped: `stop` is called in `loop`. None: its handler has ended."""
+        self._loop, self._stop = loop, stop
 
     def cancel(self) -> None:
         """Asks the handler to stop."""
-        self._cancelled.set()
+        with _rarely:
+            self._cancelled = True
+            if self._cancelled_sync is not None:
+                self._cancelled_sync.set()
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cancelled_async.set)
+            self._loop.call_soon_threadsafe(self._cancel_in_loop)
+
+    def _cancel_in_loop(self) -> None:
+        if self._cancelled_async is not None:
+            self._cancelled_async.set()
+        if self._stop is not None:
+            self._stop(self)

@@ -105,15 +105,14 @@ class Reporter:
             log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
             await self._next_server()
             await asyncio.sleep(backoff.next_delay())
+        self._held.remove(outcome.fence for outcome in outcomes)
         for outcome, result in zip(outcomes, response.results, strict=True):
-            self._held.remove(outcome.fence)
             self._on_answer(outcome, result)
 
     def _refused(self, outcomes: list[JobOutcome], failure: Exception) -> None:
         # The bounds are checked before; should one slip through, the leases expire and run again.
         log.error("report_refused", outcomes=len(outcomes), error=str(failure))
-        for outcome in outcomes:
-            self._held.remove(outcome.fence)
+        self._held.remove(outcome.fence for outcome in outcomes)
 
     def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
         if self._channel is None:
