@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final, cast
 
 from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.domain.signals import Signals
@@ -16,12 +18,9 @@ from atlasqueue_server.store.database import Database
 # A round settles every outcome but those whose lease a cancel request changed meanwhile.
 ROUNDS_MAX = 5
 
-Lease = tuple[str, str, int]
+APPLIED: Final = {state: Reported(ReportStatus.APPLIED, state) for state in State}
+_JOB_ID: Final = attrgetter("job_id")
 
-
-def lease_of(outcome: Outcome) -> Lease:
-    """(queue, id, fence): what an outcome speaks of."""
-    return outcome.queue, outcome.job_id, outcome.fence
 
 
 class Reporter:
@@ -48,59 +47,66 @@ class Reporter:
         await self._batcher.close()
 
     async def _flush(self, outcomes: Sequence[Outcome]) -> list[Reported]:
-        answers: dict[int, Reported] = {}
-        todo = list(range(len(outcomes)))
+        answers: list[Reported | None] = [None] * len(outcomes)
+        for indices in _by_distinct_fences(outcomes):
+            settled = await self._settle([outcomes[i] for i in indices])
+            for i in indices:
+                answers[i] = settled[outcomes[i].fence]
+        return cast(list[Reported], answers)
+
+    async def _settle(self, outcomes: Sequence[Outcome]) -> dict[int, Reported]:
+        """The answer for each of these fences, which are distinct."""
+        settled = await self._store(outcomes)
         for _ in range(ROUNDS_MAX):
-            # One lease twice is settled one after the other: the first decides.
-            chosen, todo = _distinct(outcomes, todo)
-            settled = await self._store([outcomes[i] for i in chosen])
-            for i in chosen:
-                found = settled.get(lease_of(outcomes[i]))
-                if found is None:
-                    todo.append(i)
-                else:
-                    answers[i] = found
-            if not todo:
-                return [answers[i] for i in range(len(outcomes))]
+            if len(settled) == len(outcomes):
+                return settled
+            settled |= await self._store([o for o in outcomes if o.fence not in settled])
         raise Overloaded("the leases are being changed by others; repeat with backoff")
 
-    async def _store(self, outcomes: Sequence[Outcome]) -> dict[Lease, Reported]:
+    async def _store(self, outcomes: Sequence[Outcome]) -> dict[int, Reported]:
         groups: dict[tuple[str, OutcomeKind], list[Outcome]] = defaultdict(list)
-        for outcome in sorted(outcomes, key=lambda o: o.job_id):
+        for outcome in sorted(outcomes, key=_JOB_ID):
             groups[outcome.queue, outcome.kind].append(outcome)
         moved = await store.report_if_fenced(self._database, groups)
-        self._tell(moved)
-        settled = {lease: Reported(ReportStatus.APPLIED, state) for lease, state in moved.items()}
+        self._tell(outcomes, moved)
+        settled = {fence: APPLIED[state] for fence, state in moved.items()}
         if len(moved) < len(outcomes):
-            settled |= await self._classify([o for o in outcomes if lease_of(o) not in moved])
+            settled |= await self._classify([o for o in outcomes if o.fence not in moved])
         return settled
 
-    async def _classify(self, outcomes: Sequence[Outcome]) -> dict[Lease, Reported]:
+    async def _classify(self, outcomes: Sequence[Outcome]) -> dict[int, Reported]:
         by_queue: dict[str, list[Outcome]] = defaultdict(list)
         for outcome in outcomes:
             by_queue[outcome.queue].append(outcome)
         return {
-            (queue, job_id, fence): Reported(ReportStatus(answer))
+            fence: Reported(ReportStatus(answer))
             for queue, of_queue in by_queue.items()
-            for (job_id, fence), answer in (
+            for fence, answer in (
                 await store.classify_reports(self._database, queue, of_queue)
             ).items()
             if answer != "retry"
         }
 
-    def _tell(self, moved: dict[Lease, State]) -> None:
-        self._signals.jobs_ready(
-            {queue for (queue, _, _), state in moved.items() if state is State.READY}
-        )
+    def _tell(self, outcomes: Sequence[Outcome], moved: dict[int, State]) -> None:
+        if any(o.kind is not OutcomeKind.COMPLETE for o in outcomes):
+            self._signals.jobs_ready(
+                {o.queue for o in outcomes if moved.get(o.fence) is State.READY}
+            )
         if self._signals.moved:
-            for _, job_id, _ in moved:
-                self._signals.job_moved(job_id)
+            for outcome in outcomes:
+                if outcome.fence in moved:
+                    self._signals.job_moved(outcome.job_id)
 
 
-def _distinct(outcomes: Sequence[Outcome], indices: Sequence[int]) -> tuple[list[int], list[int]]:
-    chosen: dict[Lease, int] = {}
-    rest: list[int] = []
-    for i in indices:
-        if chosen.setdefault(lease_of(outcomes[i]), i) != i:
-            rest.append(i)
-    return list(chosen.values()), rest
+def _by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
+    """Indices in rounds: one lease twice is settled one after the other, and the first decides."""
+    left: Sequence[int] = range(len(outcomes))
+    while left:
+        first: dict[int, int] = {}
+        for i in left:
+            first.setdefault(outcomes[i].fence, i)
+        yield list(first.values())
+        if len(first) == len(left):
+            return
+        chosen = set(first.values())
+        left = [i for i in left if i not in chosen]

@@ -13,6 +13,7 @@ MIB: Final = 1024 * KIB
 
 # names
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+NAME_CHARS_MAX: Final = 128
 NAME: Final = re.compile(NAME_PATTERN + r"\Z")
 QUEUES_MAX: Final = 10_000
 

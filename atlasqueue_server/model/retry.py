@@ -8,14 +8,12 @@ move are one; this module is the specification that the tests hold it to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from atlasqueue_server.model import limits
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How failures are retried; None = not set on this level. Delays in milliseconds."""
 
     max_attempts: int | None = None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+
+import uuid_utils
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.domain.workers import LeaseTerms
@@ -20,21 +23,23 @@ from atlasqueue_server.model.jobs import (
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
-from atlasqueue_server.rpc.validate import INT64_MAX, Checker
+from atlasqueue_server.rpc.validate import INT64_MAX, Checker, is_job_id, is_name
 
 
-def new_job(check: Checker, job: job_pb2.NewJob, job_id: str) -> NewJob:
-    """A job to store; `job_id` stands in when the client made none."""
-    check.headers("headers", job.headers)
+def new_job(check: Checker, job: job_pb2.NewJob) -> NewJob:
+    """A job to store; its id is made here when the client made none."""
+    headers, job_id = job.headers, job.job_id
+    if headers:
+        check.headers("headers", headers)
     return NewJob(
         check.name("queue", job.queue),
-        check.job_id("job_id", job.job_id) if job.job_id else job_id,
+        check.job_id("job_id", job_id) if job_id else str(uuid_utils.uuid7()),
         check.name("kind", job.kind),
         check.data("payload", job.payload, limits.PAYLOAD_BYTES_MAX),
         check.integer("priority", job.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
         if job.HasField("priority")
         else limits.PRIORITY_DEFAULT,
-        json.dumps(dict(job.headers), ensure_ascii=False) if job.headers else None,
+        json.dumps(dict(headers), ensure_ascii=False) if headers else None,
         check.time("run_at", job.run_at, _latest()) if job.HasField("run_at") else None,
         check.milliseconds("deadline", job.deadline, limits.DEADLINE_S_MIN, limits.DEADLINE_S_MAX)
         if job.HasField("deadline")
@@ -126,8 +131,31 @@ def held_job(check: Checker, at: str, held: worker_service_pb2.HeldJob) -> HeldJ
     )
 
 
-def outcome(check: Checker, at: str, told: worker_service_pb2.JobOutcome) -> Outcome:
-    """What a worker says of a lease."""
+def outcomes(check: Checker, told: Sequence[worker_service_pb2.JobOutcome]) -> list[Outcome]:
+    """What a worker says of its leases. A fence may be named once: no two leases have the same."""
+    given = [_sound_complete(each) or _outcome(check, i, each) for i, each in enumerate(told)]
+    if len({outcome.fence for outcome in given}) < len(given):
+        seen: set[int] = set()
+        for i, outcome in enumerate(given):
+            if outcome.fence in seen:
+                check.refuse(f"outcomes[{i}].fence", "names the lease of an earlier outcome: once each")
+            seen.add(outcome.fence)
+    return given
+
+
+def _sound_complete(told: worker_service_pb2.JobOutcome) -> Outcome | None:
+    """The outcome that comes by the thousand, when nothing in it has to be refused."""
+    if told.WhichOneof("outcome") != "complete":
+        return None
+    queue, job_id, fence, result = told.queue, told.job_id, told.fence, told.complete.result
+    sound = is_name(queue) and is_job_id(job_id) and fence > 0
+    if not sound or len(result) > limits.RESULT_BYTES_MAX:
+        return None
+    return Outcome(queue, job_id.lower(), fence, OutcomeKind.COMPLETE, result or None)
+
+
+def _outcome(check: Checker, i: int, told: worker_service_pb2.JobOutcome) -> Outcome:
+    at = f"outcomes[{i}]"
     lease = (
         check.name(f"{at}.queue", told.queue),
         check.job_id(f"{at}.job_id", told.job_id),

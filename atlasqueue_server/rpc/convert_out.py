@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,9 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import Depth, Failure, Job, LeaseName, Queue, Session
+from atlasqueue_server.model.jobs import (
+    Depth,
+    Failure,
+    Job,
+    LeaseName,
+    Outcome,
+    Queue,
+    Reported,
+    Session,
+)
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
-from atlasqueue_server.rpc.codes import CAUSES, REASONS, STATES
+from atlasqueue_server.rpc.codes import CAUSES, REASONS, REPORT_STATUSES, STATES
 from atlasqueue_server.store.cluster import ServerRow
 from atlasqueue_server.store.lease import LeasedRow
 from atlasqueue_server.store.sessions import SessionRow
@@ -107,9 +117,13 @@ def failure(found: Failure) -> job_pb2.Failure:
     )
 
 
-def leased_job(queue: str, row: LeasedRow) -> worker_service_pb2.LeasedJob:
-    """A leased job on the wire, straight from its row."""
-    leased = worker_service_pb2.LeasedJob(
+def leased_job(
+    queue: str,
+    row: LeasedRow,
+    make: Callable[..., worker_service_pb2.LeasedJob] = worker_service_pb2.LeasedJob,
+) -> worker_service_pb2.LeasedJob:
+    """A leased job on the wire, straight from its row; `make` may be the add of a list of them."""
+    leased = make(
         queue=queue,
         job_id=row.job_id,
         fence=row.fence,
@@ -130,6 +144,22 @@ def leased_job(queue: str, row: LeasedRow) -> worker_service_pb2.LeasedJob:
         # At the moment of the lease nothing of it is spent.
         leased.deadline_time_left.FromMilliseconds(row.deadline_ms or 0)
     return leased
+
+
+def report_response(
+    outcomes: Sequence[Outcome], answers: Sequence[Reported]
+) -> worker_service_pb2.ReportResponse:
+    """The answers to a report on the wire."""
+    response = worker_service_pb2.ReportResponse()
+    add = response.results.add
+    for outcome, (status, state) in zip(outcomes, answers, strict=True):
+        add(
+            job_id=outcome.job_id,
+            fence=outcome.fence,
+            status=REPORT_STATUSES[status],
+            state=STATES[state] if state else job_pb2.JOB_STATE_UNSPECIFIED,
+        )
+    return response
 
 
 def session_opened(session: Session, server_id: str) -> worker_service_pb2.SessionOpened:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import uuid_utils
-
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.enqueue import Enqueuer
@@ -37,7 +35,7 @@ class JobHandlers:
     ) -> job_service_pb2.EnqueueResponse:
         """Stores one job."""
         check = Checker("job.")
-        job = convert_in.new_job(check, request.job, str(uuid_utils.uuid7()))
+        job = convert_in.new_job(check, request.job)
         check.raise_if_refused()
         (error,) = await self._enqueuer.enqueue([job])
         if error is not None:
@@ -127,7 +125,7 @@ def _named(
 
 def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:
     check = Checker(f"jobs[{i}].")
-    new = convert_in.new_job(check, job, str(uuid_utils.uuid7()))
+    new = convert_in.new_job(check, job)
     return InvalidField(check.violations) if check.violations else new
 
 

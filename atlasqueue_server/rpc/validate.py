@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -23,6 +24,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NANOS_MAX = 999_999_999
 INT64_MAX = 2**63 - 1
 VIOLATIONS_MAX = 100
+
+
+def is_name(value: str) -> bool:
+    """Whether this is a name. Few names come again and again, so short ones are remembered."""
+    return len(value) <= limits.NAME_CHARS_MAX and _is_name(value)
+
+
+@lru_cache(maxsize=10_000)
+def _is_name(value: str) -> bool:
+    return limits.NAME.match(value) is not None
+
+
+def is_job_id(value: str) -> bool:
+    """Whether this is a UUID in the canonical text form, and not the nil one."""
+    return UUID.match(value) is not None and value != NIL_UUID
 
 
 class Checker:
@@ -48,7 +64,7 @@ class Checker:
 
     def name(self, field: str, value: str) -> str:
         """A required name."""
-        if not limits.NAME.match(value):
+        if not is_name(value):
             self.refuse(field, f"must match {limits.NAME_PATTERN}")
         return value
 
@@ -58,7 +74,7 @@ class Checker:
 
     def job_id(self, field: str, value: str) -> str:
         """A required id, in canonical form."""
-        if not UUID.match(value) or value == NIL_UUID:
+        if not is_job_id(value):
             self.refuse(field, "must be a UUID of 36 characters, not all zeros")
         return value.lower()
 

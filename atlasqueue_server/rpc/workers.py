@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
-from atlasqueue.v1 import job_pb2, worker_service_pb2
+from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import Outcome, Reported
 from atlasqueue_server.rpc import convert_in, convert_out
-from atlasqueue_server.rpc.codes import REPORT_STATUSES, STATES
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker
 
 # What a leased job takes on the wire beside payload, headers and checkpoint.
@@ -100,38 +98,11 @@ class WorkerHandlers:
         check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
         session_id = check.integer("session_id", request.session_id, 0, INT64_MAX)
         check.raise_if_refused()
-        outcomes = [
-            convert_in.outcome(check, f"outcomes[{i}]", told)
-            for i, told in enumerate(request.outcomes)
-        ]
-        _refuse_repeats(check, outcomes)
+        outcomes = convert_in.outcomes(check, request.outcomes)
         check.raise_if_refused()
         answers = await self._reporter.report(outcomes)
         self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
-        return worker_service_pb2.ReportResponse(
-            results=[
-                _report_result(outcome, answer)
-                for outcome, answer in zip(outcomes, answers, strict=True)
-            ]
-        )
-
-
-def _refuse_repeats(check: Checker, outcomes: list[Outcome]) -> None:
-    seen: set[tuple[str, str, int]] = set()
-    for i, outcome in enumerate(outcomes):
-        lease = outcome.queue, outcome.job_id, outcome.fence
-        if lease in seen:
-            check.refuse(f"outcomes[{i}]", "names a lease that an earlier outcome names: once each")
-        seen.add(lease)
-
-
-def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.ReportResult:
-    return worker_service_pb2.ReportResult(
-        job_id=outcome.job_id,
-        fence=outcome.fence,
-        status=REPORT_STATUSES[answer.status],
-        state=STATES[answer.state] if answer.state else job_pb2.JOB_STATE_UNSPECIFIED,
-    )
+        return convert_out.report_response(outcomes, answers)
 
 
 def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
@@ -165,6 +136,6 @@ def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse
             yield response
             response = worker_service_pb2.LeaseResponse()
             size = 0
-        response.leased_jobs.jobs.append(convert_out.leased_job(event.queue, row))
+        convert_out.leased_job(event.queue, row, response.leased_jobs.jobs.add)
         size += row_size
     yield response

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, errors
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
+from atlasqueue_server.store import arrays
 from atlasqueue_server.store.statements import statement
 
 Row = tuple[Any, ...]
@@ -43,6 +44,7 @@ TRANSIENT_TRIES = 3
 
 async def configure(connection: Connection) -> None:
     """Pins plans and bounds waits on a new connection."""
+    arrays.register(connection)
     await connection.execute(
         statement("configure_connection"),
         {"names": list(SESSION_SETTINGS), "settings": list(SESSION_SETTINGS.values())},

@@ -6,28 +6,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlasqueue_server.model.jobs import Enqueued, NewJob
+from atlasqueue_server.model.retry import NO_POLICY
+from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
 
 
-def _sparse(values: list[Any]) -> list[Any]:
+def _sparse(values: Sequence[Any]) -> list[Any]:
     """Unnest pads short arrays with nulls, so an array of nulls need not travel."""
-    return values if any(v is not None for v in values) else []
+    return list(values) if any(v is not None for v in values) else []
 
 
 def _params(queue: str, jobs: Sequence[NewJob]) -> dict[str, Any]:
+    _, job_ids, kinds, payloads, priorities, headers, run_ats, deadlines_ms, policies = zip(
+        *jobs, strict=True
+    )
+    if any(policy is not NO_POLICY for policy in policies):
+        max_attempts, initials_ms, multipliers, caps_ms = map(_sparse, zip(*policies, strict=True))
+    else:
+        max_attempts = initials_ms = multipliers = caps_ms = []
     return {
         "queue": queue,
-        "job_ids": [j.job_id for j in jobs],
-        "kinds": [j.kind for j in jobs],
-        "priorities": [j.priority for j in jobs],
-        "payloads": [j.payload for j in jobs],
-        "headers": _sparse([j.headers_json for j in jobs]),
-        "run_ats": _sparse([j.run_at for j in jobs]),
-        "deadlines_ms": _sparse([j.deadline_ms for j in jobs]),
-        "max_attempts": _sparse([j.policy.max_attempts for j in jobs]),
-        "backoff_initials_ms": _sparse([j.policy.backoff_initial_ms for j in jobs]),
-        "backoff_multipliers": _sparse([j.policy.backoff_multiplier for j in jobs]),
-        "backoff_caps_ms": _sparse([j.policy.backoff_cap_ms for j in jobs]),
+        "job_ids": arrays.uuids(job_ids),
+        "kinds": arrays.texts(kinds),
+        "priorities": arrays.smallints(priorities),
+        "payloads": arrays.byteas(payloads),
+        "headers": arrays.texts(_sparse(headers)),
+        "run_ats": _sparse(run_ats),
+        "deadlines_ms": arrays.integers(_sparse(deadlines_ms)),
+        "max_attempts": arrays.smallints(max_attempts),
+        "backoff_initials_ms": arrays.integers(initials_ms),
+        "backoff_multipliers": multipliers,
+        "backoff_caps_ms": arrays.integers(caps_ms),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Outcome, OutcomeKind
 from atlasqueue_server.model.states import State
+from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
 
 STATEMENTS = {
@@ -20,12 +21,22 @@ STATEMENTS = {
     OutcomeKind.UNKNOWN_KIND: "set_aside_unknown_kinds_if_fenced",
 }
 
+STATES = {state.value: state for state in State}
+
 POLICY_DEFAULTS = {
     "max_attempts": limits.MAX_ATTEMPTS_DEFAULT,
     "backoff_initial_ms": limits.BACKOFF_INITIAL_MS_DEFAULT,
     "backoff_multiplier": limits.BACKOFF_MULTIPLIER_DEFAULT,
     "backoff_cap_ms": limits.BACKOFF_CAP_MS_DEFAULT,
 }
+
+
+def _leases(queue: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "queue": queue,
+        "job_ids": arrays.uuids([o.job_id for o in outcomes]),
+        "fences": arrays.bigints([o.fence for o in outcomes]),
+    }
 
 
 def _errors(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -37,14 +48,12 @@ def _errors(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _params(queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    params: dict[str, Any] = {
-        "queue": queue,
-        "job_ids": [o.job_id for o in outcomes],
-        "fences": [o.fence for o in outcomes],
-    }
+    params = _leases(queue, outcomes)
     match kind:
         case OutcomeKind.COMPLETE:
-            params["results"] = [o.result for o in outcomes]
+            results = [o.result for o in outcomes]
+            # Unnest pads a short array with nulls, so an array of nulls need not travel.
+            params["results"] = arrays.byteas(results if any(results) else ())
         case OutcomeKind.FAIL:
             params |= POLICY_DEFAULTS | _errors(outcomes)
             params["retry_afters_ms"] = [o.delay_ms for o in outcomes]
@@ -63,20 +72,30 @@ def _params(queue: str, kind: OutcomeKind, outcomes: Sequence[Outcome]) -> dict[
 
 async def report_if_fenced(
     database: Database, groups: Mapping[tuple[str, OutcomeKind], Sequence[Outcome]]
-) -> dict[tuple[str, str, int], State]:
-    """Stores outcomes, grouped by queue and verb and sorted by id, in one transaction.
+) -> dict[int, State]:
+    """Stores outcomes with distinct fences, grouped by queue and verb and sorted by id, in one transaction.
 
-    Returns by (queue, id, fence) where the jobs that moved stand now; the others did not move.
+    Returns by fence where the jobs that moved stand now; the others did not move.
     """
     ordered = sorted(groups.items())
     results = await database.run_together(
         [(STATEMENTS[kind], _params(queue, kind, outcomes)) for (queue, kind), outcomes in ordered]
     )
-    return {
-        (queue, job_id, fence): State(state)
-        for ((queue, _), _), rows in zip(ordered, results, strict=True)
-        for job_id, fence, state in rows
-    }
+    moved: dict[int, State] = {}
+    for ((_, kind), outcomes), rows in zip(ordered, results, strict=True):
+        if kind is OutcomeKind.COMPLETE:
+            moved |= _completed(outcomes, *rows[0])
+        else:
+            moved |= {fence: STATES[state] for fence, state in rows}
+    return moved
+
+
+def _completed(
+    outcomes: Sequence[Outcome], count: int, fences: list[int] | None
+) -> dict[int, State]:
+    """Most often all of them: then the statement does not list them."""
+    moved = [o.fence for o in outcomes] if count == len(outcomes) else fences or ()
+    return dict.fromkeys(moved, State.SUCCEEDED)
 
 
 async def bury_lost_bodies(database: Database, queue: str, jobs: Sequence[tuple[str, int]]) -> None:
@@ -87,8 +106,8 @@ async def bury_lost_bodies(database: Database, queue: str, jobs: Sequence[tuple[
         "reject_jobs_if_fenced",
         {
             "queue": queue,
-            "job_ids": [job_id for job_id, _ in ordered],
-            "fences": [fence for _, fence in ordered],
+            "job_ids": arrays.uuids([job_id for job_id, _ in ordered]),
+            "fences": arrays.bigints([fence for _, fence in ordered]),
             "error_types": [None] * len(ordered),
             "error_messages": [message] * len(ordered),
             "error_stacks": [None] * len(ordered),
@@ -99,15 +118,10 @@ async def bury_lost_bodies(database: Database, queue: str, jobs: Sequence[tuple[
 
 async def classify_reports(
     database: Database, queue: str, outcomes: Sequence[Outcome]
-) -> dict[tuple[str, int], str]:
-    """By (id, fence): already_applied, stale, not_found, or retry for one to report again."""
+) -> dict[int, str]:
+    """By fence (they are distinct): already_applied, stale, not_found, or retry for one to report again."""
     rows = await database.run(
         "classify_reports",
-        {
-            "queue": queue,
-            "job_ids": [o.job_id for o in outcomes],
-            "fences": [o.fence for o in outcomes],
-            "outcomes": [o.kind.value for o in outcomes],
-        },
+        _leases(queue, outcomes) | {"outcomes": [o.kind.value for o in outcomes]},
     )
-    return {(job_id, fence): answer for job_id, fence, answer in rows}
+    return dict(rows)

@@ -26,4 +26,4 @@ delta as (
     insert into atlasqueue.depth_deltas (queue, leased, cancelled)
     select %(queue)s, -count(*), count(*) from taken having count(*) > 0
 )
-select job_id::text, fence, 'cancelled' from taken
+select fence, 'cancelled' from taken

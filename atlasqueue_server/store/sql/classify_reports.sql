@@ -3,7 +3,7 @@
 -- outcome: s complete, f fail, r reject, z snooze, l release, c cancel, k unknown kind.
 -- The last fence, carried on every move, is what tells a repeat from a stale report.
 select
-    u.job_id::text, u.fence,
+    u.fence,
     case
         when exists (
             select from atlasqueue.leased l

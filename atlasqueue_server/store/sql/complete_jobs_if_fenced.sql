@@ -1,5 +1,5 @@
 -- complete: leased → succeeded; wins over a cancel request. Guard: the fence.
--- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,
+-- One row: how many moved; ask classify_reports for the others, in a new statement. The ids come sorted,
 -- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order.
 with reported as materialized (
     select * from unnest(%(job_ids)s::uuid[], %(fences)s::bigint[], %(results)s::bytea[]) as u (job_id, fence, result)
@@ -28,4 +28,8 @@ delta as (
     insert into atlasqueue.depth_deltas (queue, leased, succeeded)
     select %(queue)s, -count(*), count(*) from taken having count(*) > 0
 )
-select job_id::text, fence, 'succeeded' from taken
+-- Which they are is told only when it is not all of them.
+select
+    count(*),
+    case when count(*) < cardinality(%(fences)s::bigint[]) then array_agg(fence) end
+from taken

@@ -76,4 +76,4 @@ delta as (
         count(*) filter (where state = 'cancelled')
     from judged having count(*) > 0
 )
-select job_id::text, fence, state from judged
+select fence, state from judged
