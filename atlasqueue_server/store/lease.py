@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from atlasqueue_server.model import limits
+from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
 
 
@@ -61,9 +62,10 @@ async def lease_jobs_if_ready(
 def _params(queue: str, order: LeaseOrder) -> dict[str, object]:
     return {
         "queue": queue,
-        "priorities": [lane.priority for lane in order.lanes],
-        "floors": [lane.floor for lane in order.lanes],
-        "ceilings": [lane.ceiling for lane in order.lanes],
-        "sessions": list(order.sessions),
+        "priorities": arrays.smallints([lane.priority for lane in order.lanes]),
+        "floors": arrays.bigints([lane.floor for lane in order.lanes]),
+        "ceilings": arrays.bigints([lane.ceiling for lane in order.lanes]),
+        # Exactly the statement's type: a cast in it would copy the whole array for every job.
+        "sessions": arrays.bigints(order.sessions),
         "max_attempts": limits.MAX_ATTEMPTS_DEFAULT,
     }
