@@ -13,6 +13,7 @@ only an early answer to the same ordered query, so stream and poll share one ord
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 500
 POLL_S = 1.0
+# How long a backlog lets credit gather, so that one statement leases many jobs.
+GATHER_S = 0.005
 SEQ_MAX = 2**63 - 1
 
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
@@ -53,6 +56,7 @@ class Lane:
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
         self._may_be_ready = True
+        self._backlog = False
         self._wake = asyncio.Event()
         self._swept_at = 0.0
         self._statement = asyncio.Lock()
@@ -77,10 +81,26 @@ class Lane:
                 self._may_be_ready = True
             self._wake.clear()
             try:
-                while self._may_be_ready and await self._lease_once():
-                    pass
+                while self._may_be_ready:
+                    await self._gather_credit()
+                    if not await self._lease_once():
+                        break
             except Unavailable:
                 await asyncio.sleep(POLL_S)
+
+    async def _gather_credit(self) -> None:
+        """Lets credit gather for a moment when there is more to do than hands to do it.
+
+        What waits in a backlog waits anyway; leased by twos and threes it would wait longer.
+        """
+        if not self._backlog:
+            return
+        enough = min(BATCH_MAX, sum(session.slots for session in self.sessions) // 2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                while sum(session.credit for session in self.sessions) < enough:
+                    await self._wake.wait()
+                    self._wake.clear()
 
     async def quiesce(self) -> None:
         """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
@@ -110,7 +130,8 @@ class Lane:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
                 await bury_lost_bodies(self._database, self.queue, bodiless)
-        if len(rows) == len(chosen):
+        self._backlog = len(rows) == len(chosen)
+        if self._backlog:
             self._may_be_ready = True
         else:
             for session in dict.fromkeys(chosen):
