@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 WORKERS ?= 2
 
-.PHONY: help venv demo dev test lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,16 @@ dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 
 test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+# ONLY=names, PAIRS=rounds, QUICK=1, LONG=1, DATABASE_URL=…; ARGS for the rest (--help lists it).
+BENCH_FLAGS = $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(QUICK),--quick) $(ARGS)
+bench bench-peers: export ATLASQUEUE_BENCH_DATABASE_URL ?= $(DATABASE_URL)
+
+bench: $(STAMP) ## Measure AtlasQueue alone (ONLY=work,slots PAIRS=5 QUICK=1 LONG=1)
+	@$(BIN)/python -m benchmarks own $(if $(LONG),--long) $(BENCH_FLAGS)
+
+bench-peers: $(STAMP) ## Measure AtlasQueue beside other queues in one run (ONLY=river,work PAIRS=5)
+	@$(BIN)/python -m benchmarks peers $(BENCH_FLAGS)
 
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""Benchmarks of AtlasQueue, alone and beside its peers. `python -m benchmarks --help`."""

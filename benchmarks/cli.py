@@ -1,0 +1,90 @@
+"""The commands: `own`, `peers`, `report`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Benchmarks of AtlasQueue, alone (`own`) and beside its peers (`peers`). Each run prints a "
+    "table and writes a JSON document, from which `report` renders markdown.",
+)
+RESULTS = Path(__file__).parent / "results"
+
+Only = Annotated[
+    str, typer.Option(help="Names of what to measure, with commas [default: everything]")
+]
+Pairs = Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are taken over them")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Small sizes: shows that everything runs, not how fast")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATLASQUEUE_BENCH_DATABASE_URL",
+        help="PostgreSQL to use, by a role that may make databases [default: an embedded one]",
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option(help="The JSON document [default: benchmarks/results/KIND-TIME.json]")
+]
+ServerArguments = Annotated[
+    str, typer.Option(help="More arguments for `atlasqueue-server serve`, as in '--processes 2'")
+]
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps each command a word of its own."""
+
+
+def _output(kind: str, given: Path | None) -> Path:
+    return given or RESULTS / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
+
+
+@app.command()
+def peers(
+    only: Only = "",
+    pairs: Pairs = 5,
+    quick: Quick = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=100, help="Jobs of a throughput run [default: 100 000]")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, help="Slots of an AtlasQueue worker")] = 1024,
+    workers: Annotated[int, typer.Option(min=1, help="AtlasQueue worker processes")] = 1,
+    server_arguments: ServerArguments = "",
+    database_url: DatabaseUrl = None,
+    output: Output = None,
+) -> None:
+    """Measure AtlasQueue and its peers in one run on one PostgreSQL, interleaved.
+
+    --only takes names of peers and of phases (enqueue, work, life, latency, half_load):
+    `--only river,work` compares the work phase with River's.
+    """
+    from benchmarks.harness.console import say, show
+    from benchmarks.peers.run import Options, run
+
+    options = Options(
+        frozenset(name for name in only.replace(" ", "").split(",") if name),
+        pairs,
+        jobs or (2_000 if quick else 100_000),
+        3.0 if quick else 15.0,
+        database_url,
+        slots,
+        workers,
+        server_arguments,
+    )
+    path = _output("peers", output)
+    try:
+        done = run(options, lambda so_far: so_far.write(path))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    done.write(path)
+    show(done.document())
+    say(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""What every measurement needs: processes, counters, interleaved rounds, statistics, the document."""

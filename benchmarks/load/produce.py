@@ -1,0 +1,122 @@
+"""Runner: an AtlasQueue producer on the Python SDK.
+
+--way bulk    enqueue_many, as many jobs a call as the SDK puts into a message
+--way unary   enqueue, one job a call, a number of calls in flight
+--way empty   an empty RPC instead of each enqueue, same calls in flight: what gRPC alone costs
+--way paced   stamped jobs at a steady rate, whatever the server does (an open loop)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvloop
+
+from atlasqueue import AsyncClient, NewJob
+from atlasqueue.channel import open_aio_channel
+from benchmarks.load.payloads import KIND, QUEUE, numbered, stamped
+from benchmarks.load.protocol import Stdio
+
+# One timer for many jobs above this rate; below, each job has its own moment.
+TICK_S = 0.01
+
+
+async def bulk(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
+    """All jobs in a few calls that run at the same time."""
+    share = -(-options.jobs // options.in_flight)
+
+    def jobs(start: int, end: int) -> Iterator[NewJob]:
+        return (NewJob(QUEUE, KIND, numbered(number)) for number in range(start, end))
+
+    starts = range(0, options.jobs, share)
+    await asyncio.gather(
+        *(client.enqueue_many(jobs(at, min(at + share, options.jobs))) for at in starts)
+    )
+    return {}
+
+
+async def unary(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
+    """One job a call."""
+    return await _in_flight(options, lambda n: client.enqueue(QUEUE, KIND, numbered(n)))
+
+
+async def empty(_client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
+    """grpc.health.v1.Health/Check: the server looks a name up in a dict and answers one enum."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    channel = open_aio_channel(options.address)
+    check = health_pb2_grpc.HealthStub(channel).Check
+    request = health_pb2.HealthCheckRequest()
+    try:
+        return await _in_flight(options, lambda _n: check(request, timeout=10.0))
+    finally:
+        await channel.close()
+
+
+async def _in_flight(
+    options: argparse.Namespace, call: Callable[[int], Awaitable[Any]]
+) -> dict[str, Any]:
+    numbers = iter(range(options.jobs))
+    took: list[int] = []
+
+    async def caller() -> None:
+        for number in numbers:
+            began = time.monotonic_ns()
+            await call(number)
+            took.append((time.monotonic_ns() - began) // 1000)
+
+    await asyncio.gather(*(caller() for _ in range(options.in_flight)))
+    return {"latencies_us": took}
+
+
+async def paced(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
+    """Jobs at `rate` a second. Late ones are sent at once, with the stamp of when they are sent."""
+    each = max(1, round(options.rate * TICK_S)) if options.rate > 1 / TICK_S else 1
+    began = time.monotonic()
+    calls: set[asyncio.Task[Any]] = set()
+    for sent in range(0, options.jobs, each):
+        await asyncio.sleep(max(0.0, began + sent / options.rate - time.monotonic()))
+        count = min(each, options.jobs - sent)
+        if count == 1:
+            call = asyncio.ensure_future(client.enqueue(QUEUE, KIND, stamped()))
+        else:
+            jobs = [NewJob(QUEUE, KIND, stamped()) for _ in range(count)]
+            call = asyncio.ensure_future(client.enqueue_many(jobs))
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+    await asyncio.gather(*calls)
+    return {"batch": each}
+
+
+WAYS = {"bulk": bulk, "unary": unary, "empty": empty, "paced": paced}
+
+
+async def _measure(options: argparse.Namespace, stdio: Stdio) -> None:
+    async with AsyncClient(options.address) as client:
+        await client.cluster()
+        await asyncio.to_thread(stdio.ready)
+        began = time.monotonic()
+        result = await WAYS[options.way](client, options)
+        await asyncio.to_thread(stdio.done, {"seconds": time.monotonic() - began} | result)
+
+
+def main() -> None:
+    """Parses and measures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", help="of the server [default: ATLASQUEUE_ADDRESS]")
+    parser.add_argument("--way", choices=WAYS, required=True)
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--in-flight", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=20.0, help="jobs a second, for --way paced")
+    options = parser.parse_args()
+    uvloop.run(_measure(options, Stdio()))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

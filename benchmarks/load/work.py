@@ -1,0 +1,114 @@
+"""Runner: AtlasQueue workers with a trivial handler, until a number of jobs has been handled.
+
+With --latency its result holds how long each job took from its stamp to its handler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import time
+from collections.abc import MutableSequence
+from typing import Any
+
+import uvloop
+
+from atlasqueue_worker import App, JobContext, Worker
+from benchmarks.load.payloads import KIND, QUEUE, age_us
+from benchmarks.load.protocol import Stdio
+
+POLL_S = 0.002
+
+
+def _app(
+    handled: MutableSequence[int], index: int, ages: list[int] | None, sleep_s: float = 0
+) -> App:
+    app = App()
+
+    if ages is not None:
+
+        @app.job(KIND, queue=QUEUE)
+        async def timed(job: JobContext) -> None:
+            ages.append(age_us(job.payload))
+            handled[index] += 1
+
+    elif sleep_s:
+
+        @app.job(KIND, queue=QUEUE)
+        async def held(_job: JobContext) -> None:
+            handled[index] += 1
+            await asyncio.sleep(sleep_s)
+
+    else:
+
+        @app.job(KIND, queue=QUEUE)
+        async def trivial(_job: JobContext) -> None:
+            handled[index] += 1
+
+    return app
+
+
+async def _until(handled: MutableSequence[int], jobs: int) -> None:
+    while sum(handled) < jobs:
+        await asyncio.sleep(POLL_S)
+
+
+def _child(options: argparse.Namespace, handled: Any, index: int) -> None:
+    """Another worker process; the parent ends it."""
+    app = _app(handled, index, None, options.hold)
+    uvloop.run(Worker(app, options.address, slots=options.slots, queues=[QUEUE]).run())
+
+
+async def _measure(options: argparse.Namespace, stdio: Stdio, handled: Any) -> None:
+    ages: list[int] | None = [] if options.latency else None
+    worker = Worker(
+        _app(handled, 0, ages, options.hold), options.address, slots=options.slots, queues=[QUEUE]
+    )
+    # Not before the harness says go: the rest of this process is ready.
+    await asyncio.to_thread(stdio.ready)
+    began = time.monotonic()
+    running = asyncio.create_task(worker.run())
+    counting = asyncio.create_task(_until(handled, options.jobs))
+    await asyncio.wait({running, counting}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+        raise SystemExit("the worker ended before its jobs did")
+    result: dict[str, Any] = {"seconds": time.monotonic() - began, "handled": sum(handled)}
+    if ages is not None:
+        result["latencies_us"] = ages
+    await asyncio.to_thread(stdio.done, result)
+    worker.stop()
+    await asyncio.wait({running}, timeout=10)
+
+
+def main() -> None:
+    """Parses, starts the other workers, measures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", help="of the server [default: ATLASQUEUE_ADDRESS]")
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--slots", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--hold", type=float, default=0, help="seconds each handler takes")
+    options = parser.parse_args()
+    stdio = Stdio()
+    handled = multiprocessing.RawArray("q", options.workers) if options.workers > 1 else [0]
+    spawn = multiprocessing.get_context("spawn")
+    others = [
+        spawn.Process(target=_child, args=(options, handled, index), daemon=True)
+        for index in range(1, options.workers)
+    ]
+    for each in others:
+        each.start()
+    uvloop.run(_measure(options, stdio, handled))
+    for each in others:
+        each.kill()
+        each.join()
+    # Threads of gRPC must not keep a process that has nothing left to do.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
