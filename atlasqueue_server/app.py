@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Mapping
@@ -203,12 +204,22 @@ async def serve(config: ServerConfig) -> None:
 
 def run(config: ServerConfig) -> int:
     """Runs a server in this process; the exit code. Raises StartupError."""
+    _calm_garbage_collection()
     with (
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
         runner.run(serve(config))
     return 0
+
+
+def _calm_garbage_collection() -> None:
+    """Batches are thousands of objects that live for a moment and form no cycles.
+
+    With the default threshold of 700 the collector walked them over and over: a tenth of all CPU.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -135,6 +136,11 @@ def _run(
     grace: float,
     name: str | None,
 ) -> int:
+    # Jobs come by the hundred and form no cycles: with the default threshold the collector walks them
+    # over and over.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
     async def work() -> None:
         worker = Worker(app, server, slots=slots, queues=queues, name=name, grace=grace)
         loop = asyncio.get_running_loop()

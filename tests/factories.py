@@ -119,7 +119,7 @@ class Factory:
         """Where an outcome brought the job; None: it did not move."""
         outcome = outcome_of(self.queue, job_id, fence, kind, **fields)
         moved = await report_if_fenced(self.database, {(self.queue, kind): [outcome]})
-        return moved.get((self.queue, job_id, fence))
+        return moved.get(fence)
 
     async def job_in(self, place: Place, **fields: Any) -> Standing:
         """A new job that stands in `place`, after one lease. The queue must have no ready jobs."""

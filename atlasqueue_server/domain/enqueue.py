@@ -37,7 +37,7 @@ class Enqueuer:
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[AtlasQueueError | None]:
         """For each job None when it is stored (now or before), else why not."""
         refused = await self._queues.ensure({job.queue for job in jobs})
-        room = [job for job in jobs if job.queue not in refused]
+        room = [job for job in jobs if job.queue not in refused] if refused else jobs
         answers = iter(await self._batcher.submit(room))
         return [
             too_many_queues(job.queue) if job.queue in refused else _error(job, next(answers))

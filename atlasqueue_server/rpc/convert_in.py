@@ -26,6 +26,23 @@ from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker, is_job_id, is_name
 
 
+# What most jobs do without.
+RARE_FIELDS = ("run_at", "deadline", "retry_policy")
+
+
+def sound_job(job: job_pb2.NewJob) -> NewJob | None:
+    """A job of only queue, id, kind, payload and priority, when nothing in it has to be refused."""
+    if job.headers or any(map(job.HasField, RARE_FIELDS)):
+        return None
+    queue, job_id, kind, payload = job.queue, job.job_id, job.kind, job.payload
+    priority = job.priority if job.HasField("priority") else limits.PRIORITY_DEFAULT
+    if not (is_name(queue) and is_name(kind) and is_job_id(job_id)):
+        return None
+    if len(payload) > limits.PAYLOAD_BYTES_MAX or not 1 <= priority <= limits.PRIORITY_MAX:
+        return None
+    return NewJob(queue, job_id.lower(), kind, payload, priority)
+
+
 def new_job(check: Checker, job: job_pb2.NewJob) -> NewJob:
     """A job to store; its id is made here when the client made none."""
     headers, job_id = job.headers, job.job_id

@@ -49,15 +49,23 @@ class JobHandlers:
         check = Checker()
         check.count("jobs", len(request.jobs), 1, limits.BATCH_ITEMS_MAX)
         check.raise_if_refused()
-        judged = [_judge(i, job) for i, job in enumerate(request.jobs)]
+        judged = [
+            convert_in.sound_job(job) or _judge(i, job) for i, job in enumerate(request.jobs)
+        ]
         sound = [job for job in judged if isinstance(job, NewJob)]
         errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
-        return job_service_pb2.EnqueueBatchResponse(
-            results=[
-                _result(asked, job, next(errors) if isinstance(job, NewJob) else job)
-                for asked, job in zip(request.jobs, judged, strict=True)
-            ]
-        )
+        response = job_service_pb2.EnqueueBatchResponse()
+        add = response.results.add
+        for asked, job in zip(request.jobs, judged, strict=True):
+            if isinstance(job, NewJob):
+                error: AtlasQueueError | None = next(errors)
+                result = add(queue=job.queue, job_id=job.job_id)
+            else:
+                error = job
+                result = add(queue=asked.queue, job_id=asked.job_id)
+            if error is not None:
+                result.error.CopyFrom(to_status(error))
+        return response
 
     async def get_job(
         self, request: job_service_pb2.GetJobRequest
@@ -127,13 +135,3 @@ def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:
     check = Checker(f"jobs[{i}].")
     new = convert_in.new_job(check, job)
     return InvalidField(check.violations) if check.violations else new
-
-
-def _result(
-    asked: job_pb2.NewJob, job: NewJob | InvalidField, error: AtlasQueueError | None
-) -> job_service_pb2.EnqueueResult:
-    return job_service_pb2.EnqueueResult(
-        queue=asked.queue,
-        job_id=job.job_id if isinstance(job, NewJob) else asked.job_id,
-        error=to_status(error) if error else None,
-    )

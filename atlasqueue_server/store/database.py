@@ -109,6 +109,8 @@ class Database:
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
         """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
+        if len(statements) == 1:
+            return [await self.run(*statements[0])]
         for tries_left in reversed(range(TRANSIENT_TRIES)):
             try:
                 async with self.connection() as connection:

@@ -50,9 +50,6 @@ async def lease_jobs_if_ready(
     database: Database, queue: str, orders: Sequence[LeaseOrder]
 ) -> list[LeasedRow]:
     """Leases from one queue, in one transaction, each order after the other."""
-    if len(orders) == 1:
-        rows = await database.run("lease_jobs_if_ready", _params(queue, orders[0]))
-        return [LeasedRow._make(row) for row in rows]
     results = await database.run_together(
         [("lease_jobs_if_ready", _params(queue, order)) for order in orders]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 
 _lock = threading.Lock()
 _last = 0
@@ -21,4 +20,5 @@ def new_job_id() -> str:
         stamp = max((milliseconds << 12) | (rest * 4096 // 1_000_000), _last + 1)
         _last = stamp
     value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64
-    return str(uuid.UUID(int=value | 0b10 << 62 | random >> 2))
+    digits = f"{value | 0b10 << 62 | random >> 2:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
