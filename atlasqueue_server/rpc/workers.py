@@ -16,9 +16,6 @@ from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.codes import REPORT_STATUSES, STATES
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker
 
-# What a leased job takes on the wire beside payload, headers and checkpoint.
-LEASED_JOB_BYTES = 400
-
 
 class WorkerHandlers:
     """Proto in, one domain verb, proto out."""
@@ -77,6 +74,7 @@ class WorkerHandlers:
             convert_in.held_job(check, f"held[{i}]", job)
             for i, job in enumerate(request.held[: limits.SLOTS_MAX])
         ]
+        check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
         check.raise_if_refused()
         extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
         timeout_ms = extended.visibility_timeout_ms
@@ -104,7 +102,7 @@ class WorkerHandlers:
             convert_in.outcome(check, f"outcomes[{i}]", told)
             for i, told in enumerate(request.outcomes)
         ]
-        _refuse_repeats(check, outcomes)
+        check.once("outcomes", ((o.queue, o.job_id, o.fence) for o in outcomes))
         check.raise_if_refused()
         answers = await self._reporter.report(outcomes)
         self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
@@ -114,15 +112,6 @@ class WorkerHandlers:
                 for outcome, answer in zip(outcomes, answers, strict=True)
             ]
         )
-
-
-def _refuse_repeats(check: Checker, outcomes: list[Outcome]) -> None:
-    seen: set[tuple[str, str, int]] = set()
-    for i, outcome in enumerate(outcomes):
-        lease = outcome.queue, outcome.job_id, outcome.fence
-        if lease in seen:
-            check.refuse(f"outcomes[{i}]", "names a lease that an earlier outcome names: once each")
-        seen.add(lease)
 
 
 def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.ReportResult:
@@ -159,12 +148,10 @@ def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse
     response = worker_service_pb2.LeaseResponse()
     size = 0
     for row in event.rows:
-        row_size = LEASED_JOB_BYTES + len(row.payload) + len(row.headers_json or "")
-        row_size += len(row.checkpoint or b"")
-        if size and size + row_size > limits.MESSAGE_CUT_BYTES:
+        if size and size + row.wire_bytes > limits.MESSAGE_CUT_BYTES:
             yield response
             response = worker_service_pb2.LeaseResponse()
             size = 0
         response.leased_jobs.jobs.append(convert_out.leased_job(event.queue, row))
-        size += row_size
+        size += row.wire_bytes
     yield response
