@@ -82,6 +82,9 @@ class Heartbeater:
         while not self._stop.is_set():
             self._session.opened.wait()
             self._wake.clear()
+            # Looked at after the clear, so that a stop before it is seen and one after it wakes.
+            if self._stop.is_set():
+                return
             with self._asked_lock:
                 asked, self._asked = self._asked, []
             if self._answers():
