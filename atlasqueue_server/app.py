@@ -38,7 +38,7 @@ from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
 from atlasqueue_server.rpc.binding import Rpc, bind
 from atlasqueue_server.rpc.jobs import JobHandlers
 from atlasqueue_server.rpc.queues import QueueHandlers
-from atlasqueue_server.rpc.server import GrpcServer
+from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
 from atlasqueue_server.rpc.workers import WorkerHandlers
 from atlasqueue_server.scheduler.depths import FoldDepths
 from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
@@ -48,12 +48,7 @@ from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.migrations import (
-    PostgresTooOld,
-    SchemaTooNew,
-    SchemaTooOld,
-    check_schema,
-)
+from atlasqueue_server.store.migrations import MigrationError, check_schema
 from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
@@ -98,7 +93,8 @@ class Application:
             ],
         )
         rpcs = self._bind()
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics)
+        options = GrpcOptions(max_connection_age_s=config.max_connection_age_seconds)
+        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._draining = False
@@ -127,7 +123,7 @@ class Application:
         """Serves. Raises StartupError when the database or a port cannot be had."""
         try:
             version = await check_schema(self.database.url)
-        except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
+        except (MigrationError, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
         host, tls = self.config.host, self.config.tls

@@ -17,20 +17,22 @@ import asyncio
 import contextlib
 import contextvars
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Handler
 from atlasqueue_worker.job import JobContext, LeaseState
-from atlasqueue_worker.outcomes import Cancel, completed, ended
+from atlasqueue_worker.outcomes import Cancel, Release, completed, ended
 
 # A runner lets the event loop breathe after so long, even if its handlers never wait.
 TURN_S = 0.005
 STOP_WAIT_S = 1.0
+# The outcomes after which the job runs again, unless its attempts are spent.
+RUN_AGAIN = ("fail", "snooze", "release")
 
 JobOutcome = worker_service_pb2.JobOutcome
 
@@ -55,9 +57,17 @@ class _Runner:
 class Executor:
     """Runs jobs and hands their outcomes on. The server never sends more than the slots."""
 
-    def __init__(self, app: App, slots: int, report: Callable[[JobOutcome], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        slots: int,
+        report: Callable[[JobOutcome], None],
+        tell: Callable[[], Awaitable[None]],
+    ) -> None:
         self._registrations = app.registrations
         self._report = report
+        self._tell = tell
+        self._telling: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
         self._context = contextvars.copy_context()
         self._jobs: dict[int, JobContext] = {}
@@ -135,6 +145,8 @@ class Executor:
                 self._completed(job, await handler(job))
             except asyncio.CancelledError:
                 self._cancelled(job)
+            except SystemExit as error:
+                self._failed(job, _no_exit(error))
             except Exception as error:
                 self._failed(job, error)
             runner.job = None
@@ -158,8 +170,11 @@ class Executor:
             return
         try:
             value = self._context.copy().run(handler, job)
-        except Exception as error:
+        except SystemExit as error:
             done: Callable[[JobContext, Any], None] = self._failed
+            value = _no_exit(error)
+        except Exception as error:
+            done = self._failed
             value = error
         else:
             done = self._completed
@@ -169,20 +184,17 @@ class Executor:
 
     def _completed(self, job: JobContext, value: Any) -> None:
         outcome = _outcome(job)
-        completed(outcome, value)
+        completed(outcome, _unless_drained(job, value))
         self._ended(job, outcome)
 
     def _cancelled(self, job: JobContext) -> None:
         outcome = _outcome(job)
-        if self._draining:
-            outcome.release.SetInParent()
-        else:
-            ended(outcome, Cancel("cancelled"))
+        ended(outcome, Release() if self._draining else Cancel("cancelled"))
         self._ended(job, outcome)
 
     def _failed(self, job: JobContext, error: Exception) -> None:
         outcome = _outcome(job)
-        ended(outcome, error)
+        ended(outcome, _unless_drained(job, error))
         log.info(
             "attempt_ended",
             queue=job.queue,
@@ -195,6 +207,21 @@ class Executor:
         self._ended(job, outcome)
 
     def _ended(self, job: JobContext, outcome: JobOutcome) -> None:
+        if job.has_checkpoint_to_tell and outcome.WhichOneof("outcome") in RUN_AGAIN:
+            telling = asyncio.get_running_loop().create_task(self._tell_and_end(job, outcome))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+        else:
+            self._hand_on(job, outcome)
+
+    async def _tell_and_end(self, job: JobContext, outcome: JobOutcome) -> None:
+        # The report ends the lease, and with it the chance to keep what the next run begins from.
+        # A drain that has waited enough cancels the wait, not the report.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._tell()
+        self._hand_on(job, outcome)
+
+    def _hand_on(self, job: JobContext, outcome: JobOutcome) -> None:
         if self._jobs.pop(job.fence, None) is None:
             # It was released while its thread ran on; whatever it says now is stale.
             return
@@ -213,12 +240,17 @@ class Executor:
             while waiting:
                 self._cancelled(waiting.popleft()[1])
         for job in self.running:
-            job.cancel()
+            job.drain()
         await self._wait_idle(STOP_WAIT_S)
+        for telling in self._telling:
+            telling.cancel()
+        if self._telling:
+            await asyncio.wait(set(self._telling))
         for job in self.running:
             # A thread cannot be stopped: its job goes back, and what it still reports will be STALE.
             log.warning("released_while_running", queue=job.queue, job=job.job_id)
             self._cancelled(job)
+        await self._wait_idle(STOP_WAIT_S)
         for runner in self._runners:
             runner.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -229,6 +261,19 @@ class Executor:
                 await self._idle.wait()
         except TimeoutError:
             return
+
+
+def _no_exit(error: SystemExit) -> RuntimeError:
+    """A handler does not end the worker."""
+    return RuntimeError(f"the handler raised SystemExit: {error}")
+
+
+T = TypeVar("T")
+
+
+def _unless_drained(job: JobContext, ending: T) -> T | Release:
+    """What the handler ended with; but a job that was asked to stop by a drain alone is not cancelled."""
+    return Release() if job.draining and isinstance(ending, Cancel) else ending
 
 
 def _outcome(job: JobContext) -> JobOutcome:

@@ -31,6 +31,7 @@ class Dispatcher:
         self._observe = observe
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._by_id: dict[int, OpenSession] = {}
+        self._polls: set[OpenSession] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         signals.ready.append(self._jobs_ready)
@@ -52,6 +53,8 @@ class Dispatcher:
             if older := self._by_id.get(session.session_id):
                 self.remove(older, SessionSuperseded("the session was opened again"))
             self._by_id[session.session_id] = opened
+        else:
+            self._polls.add(opened)
         for queue in opened.queues:
             lane = self._lane(queue)
             lane.sessions[opened] = None
@@ -61,6 +64,7 @@ class Dispatcher:
     def remove(self, opened: OpenSession, error: AtlasQueueError | None = None) -> None:
         """Stops to lease for a session; what was leased but not written goes back to ready."""
         opened.end(error)
+        self._polls.discard(opened)
         if self._by_id.get(opened.session_id) is opened:
             del self._by_id[opened.session_id]
         for queue in opened.queues:
@@ -167,8 +171,10 @@ class Dispatcher:
             opened.push(CancelAsked(lease))
 
     def drain(self) -> None:
-        """Grants no more leases; every stream is told to go away and ends."""
+        """Grants no more leases; every stream is told to go away and ends, polls answer what they have."""
         self.draining = True
+        for poll in self._polls:
+            self.remove_quietly(poll)
         for opened in list(self._by_id.values()):
             opened.push(WentAway("the server is shutting down"))
             self.remove_quietly(opened)

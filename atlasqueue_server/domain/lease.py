@@ -18,6 +18,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
 from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.watermark import Watermark
@@ -32,6 +34,8 @@ POLL_S = 1.0
 # How long a backlog lets credit gather, so that one statement leases many jobs.
 GATHER_S = 0.005
 SEQ_MAX = 2**63 - 1
+
+log = structlog.get_logger("atlasqueue.lease")
 
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
 
@@ -87,6 +91,10 @@ class Lane:
                         break
             except Unavailable:
                 await asyncio.sleep(POLL_S)
+            except Exception:
+                # A lane that died would leave its queue unserved for as long as the server lives.
+                log.exception("lease_failed", queue=self.queue)
+                await asyncio.sleep(POLL_S)
 
     async def _gather_credit(self) -> None:
         """Lets credit gather for a moment when there is more to do than hands to do it.
@@ -125,7 +133,7 @@ class Lane:
             finally:
                 for session in chosen:
                     session.reserved -= 1
-                    session.looked.set()
+                    session.looked_at(self.queue)
             if rows:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:

@@ -22,7 +22,6 @@ APPLIED: Final = {state: Reported(ReportStatus.APPLIED, state) for state in Stat
 _JOB_ID: Final = attrgetter("job_id")
 
 
-
 class Reporter:
     """Stores outcomes and answers each after the commit."""
 

@@ -52,6 +52,7 @@ class OpenSession:
     reserved: int = 0
     turn: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
+    _looked_at: set[str] = field(default_factory=set)
     closed: AtlasQueueError | None = None
     ended: bool = False
     _events: deque[Event] = field(default_factory=deque)
@@ -72,16 +73,24 @@ class OpenSession:
         self.turn = (self.turn + 1) % len(self.queues)
         return self.queues[self.turn :] + self.queues[: self.turn]
 
+    def looked_at(self, queue: str) -> None:
+        """A lane has looked into one of its queues; `looked` is set when all were, or jobs have come."""
+        self._looked_at.add(queue)
+        if len(self._looked_at) == len(self.queues):
+            self.looked.set()
+
     def push(self, event: Event) -> None:
         """Hands an event to the stream."""
         self._events.append(event)
         self._arrived.set()
+        self.looked.set()
 
     def end(self, error: AtlasQueueError | None = None) -> None:
         """No more leases; the stream ends after the events that wait, with `error` if there is one."""
         self.ended = True
         self.closed = self.closed or error
         self._arrived.set()
+        self.looked.set()
 
     def undelivered(self) -> list[JobsLeased]:
         """The leases that wait to be written, taken out."""

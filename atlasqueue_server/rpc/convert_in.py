@@ -26,13 +26,10 @@ from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker, is_job_id, is_name
 
 
-# What most jobs do without.
-RARE_FIELDS = ("run_at", "deadline", "retry_policy")
-
-
 def sound_job(job: job_pb2.NewJob) -> NewJob | None:
     """A job of only queue, id, kind, payload and priority, when nothing in it has to be refused."""
-    if job.headers or any(map(job.HasField, RARE_FIELDS)):
+    rare = job.HasField("run_at") or job.HasField("deadline") or job.HasField("retry_policy")
+    if rare or job.headers:
         return None
     queue, job_id, kind, payload = job.queue, job.job_id, job.kind, job.payload
     priority = job.priority if job.HasField("priority") else limits.PRIORITY_DEFAULT
@@ -152,11 +149,7 @@ def outcomes(check: Checker, told: Sequence[worker_service_pb2.JobOutcome]) -> l
     """What a worker says of its leases. A fence may be named once: no two leases have the same."""
     given = [_sound_complete(each) or _outcome(check, i, each) for i, each in enumerate(told)]
     if len({outcome.fence for outcome in given}) < len(given):
-        seen: set[int] = set()
-        for i, outcome in enumerate(given):
-            if outcome.fence in seen:
-                check.refuse(f"outcomes[{i}].fence", "names the lease of an earlier outcome: once each")
-            seen.add(outcome.fence)
+        check.once("outcomes", (outcome.fence for outcome in given))
     return given
 
 

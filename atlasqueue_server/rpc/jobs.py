@@ -15,8 +15,13 @@ from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
 from atlasqueue_server.model.jobs import JobFilter, NewJob
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.codes import STATES, STATES_IN
-from atlasqueue_server.rpc.errors import to_status
+from atlasqueue_server.rpc.errors import shortened, to_status
 from atlasqueue_server.rpc.validate import Checker
+
+# A batch of 10 000 refusals must fit into a message: the first ones are told in full, the others in short.
+REFUSALS_BYTES = 1 * limits.MIB
+NAME_CHARS_SHOWN = 64
+ID_CHARS_SHOWN = 36
 
 
 class JobHandlers:
@@ -49,22 +54,26 @@ class JobHandlers:
         check = Checker()
         check.count("jobs", len(request.jobs), 1, limits.BATCH_ITEMS_MAX)
         check.raise_if_refused()
-        judged = [
-            convert_in.sound_job(job) or _judge(i, job) for i, job in enumerate(request.jobs)
-        ]
+        judged = [convert_in.sound_job(job) or _judge(i, job) for i, job in enumerate(request.jobs)]
         sound = [job for job in judged if isinstance(job, NewJob)]
         errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
         response = job_service_pb2.EnqueueBatchResponse()
         add = response.results.add
+        told = 0
         for asked, job in zip(request.jobs, judged, strict=True):
             if isinstance(job, NewJob):
                 error: AtlasQueueError | None = next(errors)
                 result = add(queue=job.queue, job_id=job.job_id)
             else:
                 error = job
-                result = add(queue=asked.queue, job_id=asked.job_id)
+                result = add(
+                    queue=asked.queue[:NAME_CHARS_SHOWN], job_id=asked.job_id[:ID_CHARS_SHOWN]
+                )
             if error is not None:
-                result.error.CopyFrom(to_status(error))
+                status = to_status(error)
+                status = status if told < REFUSALS_BYTES else shortened(status)
+                told += status.ByteSize()
+                result.error.CopyFrom(status)
         return response
 
     async def get_job(

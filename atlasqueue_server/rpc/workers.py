@@ -14,9 +14,6 @@ from atlasqueue_server.model import limits
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker
 
-# What a leased job takes on the wire beside payload, headers and checkpoint.
-LEASED_JOB_BYTES = 400
-
 
 class WorkerHandlers:
     """Proto in, one domain verb, proto out."""
@@ -75,6 +72,7 @@ class WorkerHandlers:
             convert_in.held_job(check, f"held[{i}]", job)
             for i, job in enumerate(request.held[: limits.SLOTS_MAX])
         ]
+        check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
         check.raise_if_refused()
         extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
         timeout_ms = extended.visibility_timeout_ms
@@ -130,8 +128,7 @@ def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse
     response = worker_service_pb2.LeaseResponse()
     size = 0
     for row in event.rows:
-        row_size = LEASED_JOB_BYTES + len(row.payload) + len(row.headers_json or "")
-        row_size += len(row.checkpoint or b"")
+        row_size = row.wire_bytes
         if size and size + row_size > limits.MESSAGE_CUT_BYTES:
             yield response
             response = worker_service_pb2.LeaseResponse()

@@ -127,7 +127,7 @@ def _variable(element_oid: int, values: Sequence[bytes | None]) -> bytes:
     sizes = [-1 if value is None else len(value) for value in values]
     packed = struct.pack(f">{len(sizes)}i", *sizes)
     prefixes = [packed[i : i + 4] for i in range(0, len(packed), 4)]
-    contents = [value or b"" for value in values] if nulls else values
+    contents = [value or b"" for value in values]
     body = b"".join(chain.from_iterable(zip(prefixes, contents, strict=True)))
     return _header(element_oid, len(values), nulls=nulls) + body
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -98,7 +97,7 @@ async def test_each_caller_gets_the_same_answer(database: Database, connection: 
 async def test_an_id_named_many_times_is_settled_in_one_round(database: Database) -> None:
     """It showed as Overloaded on an idle server: each round settled one mention, and rounds are few."""
     job, other = new_job("mail"), new_job("mail")
-    again = replace(job, payload=b"other")
+    again = job._replace(payload=b"other")
     enqueuer = _enqueuer(database)
     answers = await enqueuer.enqueue([job] * 20 + [again, other, again])
     assert answers[:20] == [None] * 20
@@ -113,7 +112,7 @@ async def test_one_id_with_two_bodies_is_a_conflict_for_the_second(
 ) -> None:
     job = new_job("mail")
     enqueuer = _enqueuer(database)
-    first, second = await enqueuer.enqueue([job, replace(job, payload=b"other")])
+    first, second = await enqueuer.enqueue([job, job._replace(payload=b"other")])
     assert first is None
     assert isinstance(second, JobIdConflict)
     assert await execute(connection, "select payload from atlasqueue.jobs") == [(job.payload,)]
@@ -137,9 +136,9 @@ async def test_every_field_is_part_of_the_body(database: Database, factory: Fact
         "run_at": at + timedelta(microseconds=1),
         "deadline_ms": None,
     }
-    bodies = [replace(job, **{field: value}) for field, value in others.items()]
+    bodies = [job._replace(**{field: value}) for field, value in others.items()]
     bodies += [
-        replace(job, policy=RetryPolicy(*policy))
+        job._replace(policy=RetryPolicy(*policy))
         for policy in (
             (4, 100, 1.5, 5_000),
             (3, None, 1.5, 5_000),
@@ -153,7 +152,7 @@ async def test_every_field_is_part_of_the_body(database: Database, factory: Fact
 
     assert await classified(job) is Enqueued.STORED
     assert (
-        await classified(replace(job, headers_json='{"a": "1", "baggage": "x"}')) is Enqueued.STORED
+        await classified(job._replace(headers_json='{"a": "1", "baggage": "x"}')) is Enqueued.STORED
     )
     for body in bodies:
         assert await classified(body) is Enqueued.CONFLICT, body

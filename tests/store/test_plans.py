@@ -13,7 +13,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from atlasqueue_server.model.jobs import HeldJob, OutcomeKind
 from atlasqueue_server.model.states import Gone, State
@@ -83,7 +82,7 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
             await jobs.cancel_job_if_open(database, at.queue, at.job_id)
         await sessions.release_undelivered(database, at.session_id, 0)
     await classify_enqueued_jobs(database, gone.queue, [gone.job])
-    await jobs.get_jobs(database, gone.queue, [gone.job_id])
+    await jobs.get_jobs(database, gone.queue, [gone.job_id], whole=True)
     await redrive_dead_letters_if_dead(database, gone.queue, [gone.job_id])
     await scheduler.find_due_queues(database)
     await scheduler.promote_jobs_if_leader(database, term, "mail", LONG_AGO, 10)
@@ -117,8 +116,8 @@ STAGES = {
 }
 
 
-async def _explain(connection: Any, name: str, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every node of the generic plan."""
+async def _explain(connection: Any, name: str) -> list[dict[str, Any]]:
+    """Every node of the generic plan, which knows no values: nulls do as well as any."""
     order: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -128,10 +127,10 @@ async def _explain(connection: Any, name: str, params: dict[str, Any]) -> list[d
 
     text = re.sub(r"%\((\w+)\)s", number, statement(name).decode()).replace("%%", "%")
     await connection.execute(f"prepare explained as {text}".encode())
-    values = sql.SQL(", ").join(sql.Literal(params[key]) for key in order)
-    arguments = sql.SQL("({})").format(values) if order else sql.SQL("")
-    asked = sql.SQL("explain (format json) execute explained{}").format(arguments)
-    cursor = await connection.execute(asked)
+    arguments = f"({', '.join(['null'] * len(order))})" if order else ""
+    cursor = await connection.execute(
+        f"explain (format json) execute explained{arguments}".encode()
+    )
     (plan,) = await cursor.fetchone()
     await connection.execute("deallocate explained")
     nodes: list[dict[str, Any]] = []
@@ -151,13 +150,12 @@ async def test_hot_statements_use_indexes(
     await _run_all_verbs(database, factory, term)
     missing = HOT - set(recorded)
     assert not missing, f"record these too: {sorted(missing)}"
-    params = dict(recorded)
     for stage, statements in STAGES.items():
         for text in statements:
             await execute(connection, text)
         async with database.connection() as pooled:
             for name in sorted(HOT):
-                for node in await _explain(pooled, name, params[name]):
+                for node in await _explain(pooled, name):
                     if node.get("Relation Name") in HOT_TABLES:
                         kind = node["Node Type"]
                         assert kind not in ("Seq Scan", "Bitmap Heap Scan"), (stage, name, node)
