@@ -28,6 +28,7 @@ from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 500
 POLL_S = 1.0
+RETRY_S = 0.25
 SEQ_MAX = 2**63 - 1
 
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
@@ -43,6 +44,7 @@ class Lane:
         give_back: GiveBack,
         credit_returned: Callable[[OpenSession, str], None],
         observe: Callable[[int], None] = lambda rows: None,
+        may_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.queue = queue
         self.sessions: dict[OpenSession, None] = {}
@@ -50,6 +52,7 @@ class Lane:
         self._give_back = give_back
         self._credit_returned = credit_returned
         self._observe = observe
+        self._may_lease = may_lease
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
         self._may_be_ready = True
@@ -80,7 +83,9 @@ class Lane:
                 while self._may_be_ready and await self._lease_once():
                     pass
             except Unavailable:
-                await asyncio.sleep(POLL_S)
+                self._may_be_ready = True
+                self._wake.set()
+                await asyncio.sleep(RETRY_S)
 
     async def quiesce(self) -> None:
         """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
@@ -89,6 +94,8 @@ class Lane:
 
     async def _lease_once(self) -> bool:
         """Leases one batch; False when nobody has credit."""
+        if not self._may_lease():
+            return False
         slots = interleave(((id(s), s.credit) for s in self.sessions), BATCH_MAX)
         if not slots:
             return False
