@@ -52,12 +52,7 @@ from atlasqueue_server.scheduler.tick import Tick
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.migrations import (
-    PostgresTooOld,
-    SchemaTooNew,
-    SchemaTooOld,
-    check_schema,
-)
+from atlasqueue_server.store.migrations import MigrationError, check_schema
 from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
@@ -151,7 +146,7 @@ class Application:
         """Serves. Raises StartupError when the database or a port cannot be had."""
         try:
             version = await check_schema(self.database.url)
-        except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
+        except (MigrationError, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
         host, tls = self.config.host, self.config.tls

@@ -60,6 +60,7 @@ class Dispatcher:
         self._observe = observe
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._by_id: dict[int, OpenSession] = {}
+        self._polls: set[OpenSession] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_recount: dict[OpenSession, None] = {}
         self._looked_at: float | None = None
@@ -89,6 +90,8 @@ class Dispatcher:
                     raise SessionSuperseded(f"epoch {session.epoch} is too low")
                 self.remove(older, SessionSuperseded("the session was opened again"))
             self._by_id[session.session_id] = opened
+        else:
+            self._polls.add(opened)
         for queue in opened.queues:
             lane = self._lane(queue)
             lane.sessions[opened] = None
@@ -100,6 +103,7 @@ class Dispatcher:
     def remove(self, opened: OpenSession, error: AtlasQueueError | None = None) -> None:
         """Stops to lease for a session; what was leased but not written goes back to ready."""
         opened.end(error)
+        self._polls.discard(opened)
         if self._by_id.get(opened.session_id) is opened:
             del self._by_id[opened.session_id]
         for queue in opened.queues:
@@ -260,13 +264,12 @@ class Dispatcher:
             opened.push(CancelAsked(lease))
 
     def drain(self) -> None:
-        """Grants no more leases; every stream is told to go away and ends, every wait is over."""
+        """Grants no more leases; every stream is told to go away and ends, polls answer what they have."""
         self.draining = True
+        for poll in self._polls:
+            self.remove_quietly(poll)
         for opened in list(self._by_id.values()):
             self.send_away(opened, SHUTTING_DOWN)
-        for lane, _ in self._lanes.values():
-            for waiting in list(lane.sessions):
-                self.remove_quietly(waiting)
 
     def send_away(self, opened: OpenSession, reason: str) -> None:
         """Tells a stream to go away and ends it after the events that wait."""

@@ -17,6 +17,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
 from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.watermark import Watermark
@@ -30,6 +32,8 @@ BATCH_MAX = 500
 POLL_S = 1.0
 RETRY_S = 0.25
 SEQ_MAX = 2**63 - 1
+
+log = structlog.get_logger("atlasqueue.lease")
 
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
 
@@ -86,6 +90,10 @@ class Lane:
                 self._may_be_ready = True
                 self._wake.set()
                 await asyncio.sleep(RETRY_S)
+            except Exception:
+                # A lane that died would leave its queue unserved for as long as the server lives.
+                log.exception("lease_failed", queue=self.queue)
+                await asyncio.sleep(POLL_S)
 
     async def quiesce(self) -> None:
         """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
@@ -112,7 +120,7 @@ class Lane:
             finally:
                 for session in chosen:
                     session.reserved -= 1
-                    session.looked.set()
+                    session.looked_at(self.queue)
             if rows:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:

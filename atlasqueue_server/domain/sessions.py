@@ -11,9 +11,6 @@ from atlasqueue_server.model.errors import AtlasQueueError
 from atlasqueue_server.model.jobs import LeaseName, Session
 from atlasqueue_server.store.lease import LeasedRow
 
-# What a leased job takes on the wire beside payload, headers and checkpoint.
-LEASED_JOB_BYTES = 400
-
 
 @dataclass(frozen=True, slots=True)
 class JobsLeased:
@@ -42,12 +39,6 @@ class WentAway:
     reason: str
 
 
-def row_bytes(row: LeasedRow) -> int:
-    """What a leased job takes on the wire, about."""
-    size = LEASED_JOB_BYTES + len(row.payload) + len(row.headers_json or "")
-    return size + len(row.checkpoint or b"")
-
-
 Event = JobsLeased | CancelAsked | Pinged | WentAway
 
 
@@ -63,6 +54,7 @@ class OpenSession:
     reserved: int = 0
     turn: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
+    _looked_at: set[str] = field(default_factory=set)
     closed: AtlasQueueError | None = None
     ended: bool = False
     _events: deque[Event] = field(default_factory=deque)
@@ -83,10 +75,17 @@ class OpenSession:
         self.turn = (self.turn + 1) % len(self.queues)
         return self.queues[self.turn :] + self.queues[: self.turn]
 
+    def looked_at(self, queue: str) -> None:
+        """A lane has looked into one of its queues; `looked` is set when all were, or jobs have come."""
+        self._looked_at.add(queue)
+        if len(self._looked_at) == len(self.queues):
+            self.looked.set()
+
     def push(self, event: Event) -> None:
         """Hands an event to the stream."""
         self._events.append(event)
         self._arrived.set()
+        self.looked.set()
 
     def end(self, error: AtlasQueueError | None = None) -> None:
         """No more leases; the stream ends after the events that wait, with `error` if there is one."""
@@ -94,6 +93,7 @@ class OpenSession:
         self.closed = self.closed or error
         self.looked.set()
         self._arrived.set()
+        self.looked.set()
 
     def undelivered(self) -> list[JobsLeased]:
         """The leases that wait to be written, taken out."""
@@ -108,7 +108,7 @@ class OpenSession:
             return event
         size = 0
         for fit, row in enumerate(event.rows):
-            size += row_bytes(row)
+            size += row.wire_bytes
             if fit and size > limits.MESSAGE_CUT_BYTES:
                 self._events.appendleft(JobsLeased(event.queue, event.rows[fit:]))
                 return JobsLeased(event.queue, event.rows[:fit])

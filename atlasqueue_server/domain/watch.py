@@ -73,7 +73,8 @@ class Watcher:
                 if job.state in SETTLED:
                     return
                 job = await watch.news.get()
-                if job is not None and job.state in SETTLED:
+                if job is not None:
+                    # Whole, with its failures and result; the poll reads neither.
                     job = await self._jobs.get(queue, job_id)
             raise (
                 ShuttingDown("this server is shutting down") if self._closed else not_found(job_id)
@@ -126,7 +127,8 @@ class Watcher:
                 await self._read(queue, job_ids[start : start + CHUNK])
 
     async def _read(self, queue: str, job_ids: Sequence[str]) -> None:
-        found = {job.job_id: job for job in await store.get_jobs(self._database, queue, job_ids)}
+        jobs = await store.get_jobs(self._database, queue, job_ids, whole=False)
+        found = {job.job_id: job for job in jobs}
         for job_id in job_ids:
             for watch in self._watches.get(job_id, ()):
                 if watch.queue == queue:

@@ -13,6 +13,7 @@ from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import SessionLost, SessionSuperseded, ShuttingDown
 from atlasqueue_server.model.jobs import HeldJob, Session
 from atlasqueue_server.model.states import State
@@ -137,13 +138,24 @@ class Workers:
             while isinstance(event, JobsLeased):
                 jobs += [(event.queue, row) for row in event.rows]
                 event = await opened.next_event(0)
-            return session, jobs
+            return session, self._fitting(jobs)
         except asyncio.CancelledError:
             for queue, row in jobs:
                 self._dispatcher.give_back(queue, [row])
             raise
         finally:
             self._dispatcher.remove(opened)
+
+    def _fitting(self, jobs: list[tuple[str, LeasedRow]]) -> list[tuple[str, LeasedRow]]:
+        """Those that one message can carry; the others go back to ready."""
+        size = 0
+        for at, (_, row) in enumerate(jobs):
+            size += row.wire_bytes
+            if at and size > limits.MESSAGE_CUT_BYTES:
+                for queue, unsent in jobs[at:]:
+                    self._dispatcher.give_back(queue, [unsent])
+                return jobs[:at]
+        return jobs
 
     async def _session_for_once(self, terms: LeaseTerms) -> Session:
         if not terms.session_id:

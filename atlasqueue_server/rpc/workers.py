@@ -81,6 +81,7 @@ class WorkerHandlers:
             convert_in.held_job(check, f"held[{i}]", job)
             for i, job in enumerate(request.held[: limits.SLOTS_MAX])
         ]
+        check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
         check.raise_if_refused()
         extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
         timeout_ms = extended.visibility_timeout_ms
@@ -108,7 +109,7 @@ class WorkerHandlers:
             convert_in.outcome(check, f"outcomes[{i}]", told)
             for i, told in enumerate(request.outcomes)
         ]
-        _refuse_repeats(check, outcomes)
+        check.once("outcomes", ((o.queue, o.job_id, o.fence) for o in outcomes))
         check.raise_if_refused()
         answers = await self._reporter.report(outcomes)
         self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
@@ -118,15 +119,6 @@ class WorkerHandlers:
                 for outcome, answer in zip(outcomes, answers, strict=True)
             ]
         )
-
-
-def _refuse_repeats(check: Checker, outcomes: list[Outcome]) -> None:
-    seen: set[tuple[str, str, int]] = set()
-    for i, outcome in enumerate(outcomes):
-        lease = outcome.queue, outcome.job_id, outcome.fence
-        if lease in seen:
-            check.refuse(f"outcomes[{i}]", "names a lease that an earlier outcome names: once each")
-        seen.add(lease)
 
 
 def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.ReportResult:

@@ -10,7 +10,15 @@ from typing import NamedTuple
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import HeldJob, LeaseName, Session
 from atlasqueue_server.model.states import State
-from atlasqueue_server.store.database import Connection, Database, Row, fetch, send
+from atlasqueue_server.store.database import (
+    TRANSIENT_TRIES,
+    Connection,
+    Contended,
+    Database,
+    Row,
+    fetch,
+    send,
+)
 
 
 class SessionTerms(NamedTuple):
@@ -126,8 +134,21 @@ async def heartbeat(
 ) -> Extended | None:
     """Extends the session and reconciles what it holds, in one transaction; None: not live.
 
-    The row lock of extend_session_if_live keeps expire away until the commit.
+    The row lock of extend_session_if_live keeps expire away until the commit. A report of jobs whose
+    checkpoints are being kept may take the same rows in another order; then it runs again.
     """
+    for tries_left in reversed(range(TRANSIENT_TRIES)):
+        try:
+            return await _heartbeat(database, session_id, epoch, held, last_fence)
+        except Contended:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _heartbeat(
+    database: Database, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+) -> Extended | None:
     by_queue: dict[str, list[HeldJob]] = defaultdict(list)
     for job in sorted(held, key=lambda j: j.job_id):
         by_queue[job.queue].append(job)

@@ -84,7 +84,7 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
             await jobs.cancel_job_if_open(database, at.queue, at.job_id)
         await sessions.release_undelivered(database, at.session_id, 0)
     await classify_enqueued_jobs(database, gone.queue, [gone.job])
-    await jobs.get_jobs(database, gone.queue, [gone.job_id])
+    await jobs.get_jobs(database, gone.queue, [gone.job_id], whole=True)
     await redrive_dead_letters_if_dead(database, gone.queue, [gone.job_id])
     await scheduler.find_due_queues(database)
     await scheduler.promote_jobs_if_leader(database, term, "mail", LONG_AGO, 10)
