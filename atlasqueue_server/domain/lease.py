@@ -33,6 +33,7 @@ BATCH_MAX = 500
 POLL_S = 1.0
 # How long a backlog lets credit gather, so that one statement leases many jobs.
 GATHER_S = 0.005
+RETRY_S = 0.25
 SEQ_MAX = 2**63 - 1
 
 log = structlog.get_logger("atlasqueue.lease")
@@ -50,6 +51,7 @@ class Lane:
         give_back: GiveBack,
         credit_returned: Callable[[OpenSession, str], None],
         observe: Callable[[int], None] = lambda rows: None,
+        may_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.queue = queue
         self.sessions: dict[OpenSession, None] = {}
@@ -57,6 +59,7 @@ class Lane:
         self._give_back = give_back
         self._credit_returned = credit_returned
         self._observe = observe
+        self._may_lease = may_lease
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
         self._may_be_ready = True
@@ -90,7 +93,9 @@ class Lane:
                     if not await self._lease_once():
                         break
             except Unavailable:
-                await asyncio.sleep(POLL_S)
+                self._may_be_ready = True
+                self._wake.set()
+                await asyncio.sleep(RETRY_S)
             except Exception:
                 # A lane that died would leave its queue unserved for as long as the server lives.
                 log.exception("lease_failed", queue=self.queue)
@@ -117,6 +122,8 @@ class Lane:
 
     async def _lease_once(self) -> bool:
         """Leases one batch; False when nobody has credit."""
+        if not self._may_lease():
+            return False
         slots = interleave(((id(s), s.credit) for s in self.sessions), BATCH_MAX)
         if not slots:
             return False

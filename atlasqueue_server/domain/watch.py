@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.jobs import Jobs, not_found
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model.errors import ShuttingDown, Unavailable
@@ -86,7 +87,7 @@ class Watcher:
             raise ShuttingDown("this server is shutting down")
         if not self._watches:
             self._signals.moved.append(self._job_moved)
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+            self._poller = supervise.start("watcher", self._poll)
         self._watches[watch.job_id].add(watch)
 
     def _remove(self, watch: _Watch) -> None:

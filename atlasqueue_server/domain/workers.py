@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +22,8 @@ from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeasedRow
 
 EPOCH_MAX = 2**62
+# How long LeaseOnce waits for its first look even if it was asked not to wait.
+FIRST_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class Workers:
         dispatcher: Dispatcher,
         signals: Signals,
         server_id: str,
+        stream_age_s: float = math.inf,
     ) -> None:
+        self._stream_age_s = stream_age_s
         self._database = database
         self._queues = queues
         self._dispatcher = dispatcher
@@ -67,9 +74,14 @@ class Workers:
         )
         if reopened is None:
             raise await self._why_not_live(terms.session_id, terms.epoch, reopening=True)
-        await self._release_undelivered(terms)
+        self._signals.session_reopened(terms.session_id, reopened.epoch)
         opened = self._dispatcher.add(reopened, terms.queues, 0, streaming=True)
-        opened.fences |= await store.list_fences_of_session(self._database, terms.session_id)
+        try:
+            await self._release_undelivered(terms)
+            opened.fences |= await store.list_fences_of_session(self._database, terms.session_id)
+        except BaseException:
+            self.close(opened)
+            raise
         opened.slots = terms.slots
         self._dispatcher.slots_changed(opened)
         return opened
@@ -81,18 +93,19 @@ class Workers:
         )
         self._signals.jobs_ready({queue for queue, _, _ in released})
 
-    async def close(self, opened: OpenSession) -> None:
+    def close(self, opened: OpenSession) -> None:
         """The stream has ended; the session lives on until its visibility timeout."""
         self._dispatcher.remove(opened)
-        await store.close_stream_if_newest(
-            self._database, opened.session_id, opened.session.epoch, self._server_id
-        )
+        self._dispatcher.close_stream(opened, self._server_id)
 
     async def events(self, opened: OpenSession, ping_s: float) -> AsyncIterator[Event]:
         """The stream's events, with a ping each `ping_s`. Raises what ended the session."""
         loop = asyncio.get_running_loop()
         ping_at = loop.time() + ping_s
+        away_at = loop.time() + self._stream_age_s * random.uniform(0.8, 1.0)  # noqa: S311
         while True:
+            if not opened.ended and loop.time() >= away_at:
+                self._dispatcher.send_away(opened, "streams are renewed now and then")
             event = await opened.next_event(max(0.0, ping_at - loop.time()))
             if event is not None:
                 yield event
@@ -118,7 +131,9 @@ class Workers:
         opened = self._dispatcher.add(session, terms.queues, terms.slots, streaming=False)
         jobs: list[tuple[str, LeasedRow]] = []
         try:
-            await opened.looked.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, FIRST_LOOK_S)):
+                    await opened.looked.wait()
             event = await opened.next_event(wait_s)
             while isinstance(event, JobsLeased):
                 jobs += [(event.queue, row) for row in event.rows]

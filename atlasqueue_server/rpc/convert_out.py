@@ -162,7 +162,9 @@ def report_response(
     return response
 
 
-def session_opened(session: Session, server_id: str) -> worker_service_pb2.SessionOpened:
+def session_opened(
+    session: Session, server_id: str, ping_s: float = limits.PING_INTERVAL_S
+) -> worker_service_pb2.SessionOpened:
     """A session on the wire."""
     timeout_ms = session.visibility_timeout_ms
     return worker_service_pb2.SessionOpened(
@@ -170,7 +172,7 @@ def session_opened(session: Session, server_id: str) -> worker_service_pb2.Sessi
         epoch=session.epoch,
         visibility_timeout=milliseconds(timeout_ms),
         heartbeat_interval=milliseconds(timeout_ms // limits.HEARTBEATS_PER_VISIBILITY_TIMEOUT),
-        ping_interval=seconds(limits.PING_INTERVAL_S),
+        ping_interval=seconds(ping_s),
         server_id=server_id,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from atlasqueue.v1 import worker_service_pb2
@@ -19,12 +19,18 @@ class WorkerHandlers:
     """Proto in, one domain verb, proto out."""
 
     def __init__(
-        self, workers: Workers, reporter: Reporter, dispatcher: Dispatcher, server_id: str
+        self,
+        workers: Workers,
+        reporter: Reporter,
+        dispatcher: Dispatcher,
+        server_id: str,
+        ping_s: float = limits.PING_INTERVAL_S,
     ) -> None:
         self._workers = workers
         self._reporter = reporter
         self._dispatcher = dispatcher
         self._server_id = server_id
+        self._ping_s = ping_s
 
     async def lease(
         self, request: worker_service_pb2.LeaseRequest
@@ -38,13 +44,14 @@ class WorkerHandlers:
         opened = await self._workers.open(terms)
         try:
             yield worker_service_pb2.LeaseResponse(
-                session_opened=convert_out.session_opened(opened.session, self._server_id)
+                session_opened=convert_out.session_opened(
+                    opened.session, self._server_id, self._ping_s
+                )
             )
-            async for event in self._workers.events(opened, limits.PING_INTERVAL_S):
-                for response in _responses(event):
-                    yield response
+            async for event in self._workers.events(opened, self._ping_s):
+                yield _response(event)
         finally:
-            await self._workers.close(opened)
+            self._workers.close(opened)
 
     async def lease_once(
         self, request: worker_service_pb2.LeaseOnceRequest
@@ -55,7 +62,7 @@ class WorkerHandlers:
         check.raise_if_refused()
         session, jobs = await self._workers.lease_once(terms, wait_s)
         return worker_service_pb2.LeaseOnceResponse(
-            session=convert_out.session_opened(session, self._server_id),
+            session=convert_out.session_opened(session, self._server_id, self._ping_s),
             jobs=[convert_out.leased_job(queue, row) for queue, row in jobs],
         )
 
@@ -103,12 +110,16 @@ class WorkerHandlers:
         return convert_out.report_response(outcomes, answers)
 
 
-def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
+def _response(event: Event) -> worker_service_pb2.LeaseResponse:
     match event:
-        case JobsLeased():
-            yield from _leased_jobs(event)
+        case JobsLeased(queue, rows):
+            response = worker_service_pb2.LeaseResponse()
+            add = response.leased_jobs.jobs.add
+            for row in rows:
+                convert_out.leased_job(queue, row, add)
+            return response
         case CancelAsked(lease):
-            yield worker_service_pb2.LeaseResponse(
+            return worker_service_pb2.LeaseResponse(
                 cancel_requested=worker_service_pb2.CancelRequested(
                     jobs=[convert_out.job_lease(lease)]
                 )
@@ -116,23 +127,8 @@ def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
         case Pinged():
             ping = worker_service_pb2.Ping()
             ping.server_time.GetCurrentTime()
-            yield worker_service_pb2.LeaseResponse(ping=ping)
+            return worker_service_pb2.LeaseResponse(ping=ping)
         case WentAway(reason):
             away = worker_service_pb2.GoAway(reason=reason)
             away.reconnect_after.FromTimedelta(timedelta())
-            yield worker_service_pb2.LeaseResponse(go_away=away)
-
-
-def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse]:
-    """One message, or several when the payloads are too large for one."""
-    response = worker_service_pb2.LeaseResponse()
-    size = 0
-    for row in event.rows:
-        row_size = row.wire_bytes
-        if size and size + row_size > limits.MESSAGE_CUT_BYTES:
-            yield response
-            response = worker_service_pb2.LeaseResponse()
-            size = 0
-        convert_out.leased_job(event.queue, row, response.leased_jobs.jobs.add)
-        size += row_size
-    yield response
+            return worker_service_pb2.LeaseResponse(go_away=away)
