@@ -30,6 +30,9 @@ from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, lease_jobs_if_r
 from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 500
+# A lease reads whole payloads: large ones are leased by fewer, so that a batch stays within this.
+BATCH_BYTES = 16 * 1024 * 1024
+BATCH_FIRST = 50
 POLL_S = 1.0
 # How long a backlog lets credit gather, so that one statement leases many jobs.
 GATHER_S = 0.005
@@ -64,6 +67,7 @@ class Lane:
         self._reserve = Reserve()
         self._may_be_ready = True
         self._backlog = False
+        self._batch = BATCH_FIRST
         self._wake = asyncio.Event()
         self._swept_at = 0.0
         self._statement = asyncio.Lock()
@@ -108,7 +112,7 @@ class Lane:
         """
         if not self._backlog:
             return
-        enough = min(BATCH_MAX, sum(session.slots for session in self.sessions) // 2)
+        enough = min(self._batch, sum(session.slots for session in self.sessions) // 2)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GATHER_S):
                 while sum(session.credit for session in self.sessions) < enough:
@@ -124,7 +128,7 @@ class Lane:
         """Leases one batch; False when nobody has credit."""
         if not self._may_lease():
             return False
-        slots = interleave(((id(s), s.credit) for s in self.sessions), BATCH_MAX)
+        slots = interleave(((id(s), s.credit) for s in self.sessions), self._batch)
         if not slots:
             return False
         by_id = {id(s): s for s in self.sessions}
@@ -184,6 +188,8 @@ class Lane:
     def _deal(self, chosen: Sequence[OpenSession], rows: list[LeasedRow]) -> None:
         now = time.monotonic()
         self._observe(len(rows))
+        mean = sum(row.wire_bytes for row in rows) // len(rows)
+        self._batch = min(max(1, BATCH_BYTES // mean), BATCH_MAX, 2 * self._batch)
         by_session: dict[int, list[LeasedRow]] = defaultdict(list)
         for row in rows:
             self._watermarks[row.priority].record(now, row.seq)

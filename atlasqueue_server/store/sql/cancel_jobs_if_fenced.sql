@@ -1,6 +1,7 @@
 -- cancel, as reported by the worker that holds the job: leased → cancelled. Guard: the fence.
 -- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,
--- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order.
+-- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order. The delete alone locks: a
+-- row in which cancel was requested while it waited moves as such, or stays for the next try.
 with reported as materialized (
     select * from unnest(%(job_ids)s::uuid[], %(fences)s::bigint[]) as u (job_id, fence)
 ),
@@ -11,7 +12,7 @@ held as materialized (
         select l.ctid as tid
         from atlasqueue.leased l
         where l.queue = %(queue)s and l.job_id = u.job_id and l.fence = u.fence
-        limit 1 for update
+        limit 1
     ) k
 ),
 taken as (
