@@ -43,13 +43,9 @@ from atlasqueue_server.rpc.jobs import JobHandlers
 from atlasqueue_server.rpc.queues import QueueHandlers
 from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
 from atlasqueue_server.rpc.workers import WorkerHandlers
-from atlasqueue_server.scheduler.depths import FoldDepths
-from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
+from atlasqueue_server.scheduler.duties import Duties
 from atlasqueue_server.scheduler.leader import Leader
 from atlasqueue_server.scheduler.observe import LoopCollector
-from atlasqueue_server.scheduler.promote import Promote
-from atlasqueue_server.scheduler.prune import Partitions, Prune
-from atlasqueue_server.scheduler.tick import Tick
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
@@ -94,16 +90,7 @@ class Application:
         self.leader = Leader(
             self.database,
             self.server_id,
-            [
-                Tick(self.database, config.leader_lease_seconds),
-                Expire(self.database, self.signals),
-                FailOverdue(self.database, self.signals),
-                Promote(self.database, self.signals),
-                FoldDepths(self.database),
-                AdoptOrphans(self.database),
-                Partitions(self.database),
-                Prune(self.database),
-            ],
+            Duties(self.database, self.signals, config.leader_lease_seconds).loops,
             config.leader_lease_seconds,
             self.signals,
         )
@@ -184,6 +171,7 @@ class Application:
         await supervise.stop(self._looking)
         await self.enqueuer.close()
         await self.reporter.close()
+        await self.workers.heartbeats.close()
         await self.dispatcher.close()
         await self.links.stop()
         await self.database.close()

@@ -6,7 +6,8 @@
 
 A flight leaves at once when one is free, so an idle server adds no latency, and a busy one batches by
 itself: the slower the commit, the larger the next flight. A caller that goes away does not take its
-rows back: the flight is shared, and what it stored is stored.
+rows back: the flight is shared, and what it stored is stored. Calls that nobody waits for keenly may be
+told to gather for a while before each flight.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ class Batcher(Generic[T, R]):
         *,
         size: Callable[[T], int],
         flights: int = 2,
+        gather_s: Callable[[], float] = lambda: 0.0,
         observe: Callable[[int], None] = lambda rows: None,
     ) -> None:
         self._flush = flush
         self._size = size
+        self._gather_s = gather_s
         self._observe = observe
         self._free = flights
         self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
@@ -91,7 +94,10 @@ class Batcher(Generic[T, R]):
     async def _fly(self) -> None:
         try:
             while self._pending:
-                await self._flush_once(self._take())
+                if gather_s := self._gather_s():
+                    await asyncio.sleep(gather_s)
+                if self._pending:
+                    await self._flush_once(self._take())
         finally:
             self._free += 1
 

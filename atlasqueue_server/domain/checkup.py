@@ -42,7 +42,7 @@ class Checkup:
         open_here = {s.session_id: s for s in self._dispatcher.sessions}
         if open_here:
             known = [
-                store.KnownSession(s.session_id, s.session.epoch, len(s.fences))
+                store.KnownSession(s.session_id, s.session.epoch, len(s.fences), s.fence_floor)
                 for s in open_here.values()
             ]
             found, cancels = await store.check_sessions(self._database, known)

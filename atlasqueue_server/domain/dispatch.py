@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 from atlasqueue_server.domain import supervise
@@ -72,7 +72,7 @@ class Dispatcher:
         signals.reopened.append(self._session_reopened)
 
     @property
-    def sessions(self) -> Iterable[OpenSession]:
+    def sessions(self) -> Collection[OpenSession]:
         """The sessions whose streams are open here."""
         return self._by_id.values()
 
@@ -189,7 +189,8 @@ class Dispatcher:
     async def recount(self, opened: Sequence[OpenSession]) -> None:
         """Takes sessions' leases from the database: another server or the scheduler ended some."""
         before = {session.session_id: set(session.fences) for session in opened}
-        stored = await list_fences_of_sessions(self._database, list(before))
+        floors = {session.session_id: session.fence_floor for session in opened}
+        stored = await list_fences_of_sessions(self._database, floors)
         for session in opened:
             # A lease that arrived while the statement ran is not in its snapshot.
             session.fences -= before[session.session_id] - stored[session.session_id]

@@ -70,6 +70,11 @@ class OpenSession:
         """How many more jobs may be leased to it."""
         return 0 if self.ended else self.slots - len(self.fences) - self.reserved
 
+    @property
+    def fence_floor(self) -> int:
+        """All leases of it that this server knows are above."""
+        return min(self.fences, default=1) - 1
+
     def queues_in_turn(self) -> tuple[str, ...]:
         """Its queues, another one first each time: round robin."""
         self.turn = (self.turn + 1) % len(self.queues)

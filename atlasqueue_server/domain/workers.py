@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from atlasqueue_server.domain.dispatch import Dispatcher
+from atlasqueue_server.domain.heartbeats import Heartbeats
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
 from atlasqueue_server.domain.signals import Signals
@@ -54,6 +55,7 @@ class Workers:
         self._database = database
         self._queues = queues
         self._dispatcher = dispatcher
+        self.heartbeats = Heartbeats(database, lambda: len(dispatcher.sessions))
         self._signals = signals
         self._server_id = server_id
 
@@ -163,7 +165,8 @@ class Workers:
                 terms.queues, terms.slots, terms.worker, self._server_id, False
             )
             return await store.open_session(self._database, asked)
-        extended = await store.heartbeat(self._database, terms.session_id, EPOCH_MAX, (), 0)
+        idle = store.IdleSession(terms.session_id, EPOCH_MAX, 0)
+        (extended,) = await store.extend_idle(self._database, [idle])
         if extended is None:
             raise await self._why_not_live(terms.session_id, EPOCH_MAX)
         return Session(terms.session_id, 1, extended.visibility_timeout_ms)
@@ -172,7 +175,7 @@ class Workers:
         self, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
     ) -> store.Extended:
         """Extends a session and reconciles what it holds. Raises SessionLost, SessionSuperseded."""
-        extended = await store.heartbeat(self._database, session_id, epoch, held, last_fence)
+        extended = await self.heartbeats.beat(session_id, epoch, held, last_fence)
         if extended is None:
             raise await self._why_not_live(session_id, epoch)
         if extended.reconciled:

@@ -15,6 +15,7 @@ class FoldDepths(Loop):
 
     name = "fold_depths"
     interval_s = 1.0
+    idle_s = 10.0
 
     def __init__(self, database: Database) -> None:
         super().__init__()

@@ -22,7 +22,8 @@ class Expire(Loop):
     """Expires the leases of sessions that sent no heartbeat."""
 
     name = "expire"
-    interval_s = 0.5
+    interval_s = 0.1
+    idle_s = 5.0
 
     def __init__(self, database: Database, signals: Signals) -> None:
         super().__init__()
@@ -50,7 +51,8 @@ class FailOverdue(Loop):
     """Fails jobs that run past their deadline."""
 
     name = "fail_overdue"
-    interval_s = 0.5
+    interval_s = 0.1
+    idle_s = 5.0
 
     def __init__(self, database: Database, signals: Signals) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from atlasqueue_server.domain.signals import Signals
@@ -15,14 +16,17 @@ QUEUES_BATCH = 100
 START = datetime(1970, 1, 1, tzinfo=UTC)
 # A row that commits later than this behind its run_at waits for the tick without a floor.
 FLOOR_LAG = timedelta(seconds=10)
-TICKS_BETWEEN_SWEEPS = 50
+SWEEP_S = 10.0
+# What has been due for longer is found by the sweep.
+WINDOW_S = 60.0
 
 
 class Promote(Loop):
     """Makes scheduled jobs ready in time."""
 
     name = "promote"
-    interval_s = 0.2
+    interval_s = 0.02
+    idle_s = 5.0
 
     def __init__(self, database: Database, signals: Signals) -> None:
         super().__init__()
@@ -30,11 +34,14 @@ class Promote(Loop):
         self._signals = signals
         self._promoted_up_to: dict[str, datetime] = {}
         self._after = ""
+        self._swept_at: float | None = None
 
     async def tick(self, term: Term) -> bool:
         """Promotes a batch of each of some queues that have something due, in turn."""
-        sweep = self.ticks % TICKS_BETWEEN_SWEEPS == 0
-        due = await store.find_due_queues(self._database, self._after, QUEUES_BATCH)
+        began = time.monotonic()
+        sweep = self._swept_at is None or began - self._swept_at >= SWEEP_S
+        window_s = store.ALL_TIME_S if sweep else WINDOW_S
+        due = await store.find_due_queues(self._database, self._after, QUEUES_BATCH, window_s)
         more = bool(self._after) or len(due) == QUEUES_BATCH
         self._after = due[-1] if len(due) == QUEUES_BATCH else ""
         for queue in due:
@@ -49,6 +56,9 @@ class Promote(Loop):
                 # Due by find_due_queues, yet nothing above the floor: it committed late.
                 self._promoted_up_to.pop(queue, None)
             more |= count == BATCH
+        if sweep and not more:
+            # While there is more of what a sweep finds, the next tick sweeps too.
+            self._swept_at = began
         return more
 
     def _floor(self, queue: str) -> datetime:

@@ -16,29 +16,41 @@ fail_overdue_jobs_if_leader change no row unless the last tick is recent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from atlasqueue_server.model import limits
 from atlasqueue_server.scheduler.loop import Loop, log
+from atlasqueue_server.scheduler.promote import WINDOW_S
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.scheduler import Term
+from atlasqueue_server.store.scheduler import Ahead, Term
 
 
 class Tick(Loop):
     """Ticks, and grants the outage grace where a tick is missing."""
 
     name = "tick"
-    interval_s = 0.4
+    interval_s = 0.35
 
-    def __init__(self, database: Database, lease_s: float = limits.LEADER_LEASE_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease_s: float = limits.LEADER_LEASE_S,
+        look_ahead: Callable[[Ahead], None] = lambda ahead: None,
+    ) -> None:
         super().__init__()
         self._database = database
         self._lease_s = lease_s
+        self._look_ahead = look_ahead
         self._ticked: Term | None = None
 
     async def tick(self, term: Term) -> bool:
         """Ticks once."""
         outage_s = self.outage_s(term)
-        if not await store.tick_if_leader(self._database, term, outage_s):
+        ahead = await store.tick_if_leader(self._database, term, outage_s, WINDOW_S)
+        if ahead is not None:
+            self._look_ahead(ahead)
+        else:
             outage = await store.extend_by_outage_if_leader(self._database, term, outage_s)
             if outage is None:
                 return False

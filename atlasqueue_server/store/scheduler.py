@@ -14,6 +14,8 @@ from atlasqueue_server.store.statements import statement
 
 DDL_LOCK_WAIT = "1s"
 GRACE_S = 60
+# Longer than any job can have been due.
+ALL_TIME_S = 1e9
 
 
 class Term(NamedTuple):
@@ -45,9 +47,25 @@ async def resign_leadership_if_leader(database: Database, term: Term) -> None:
     await database.run("resign_leadership_if_leader", term.params)
 
 
-async def tick_if_leader(database: Database, term: Term, outage_s: float) -> bool:
-    """Notes that the scheduler works now; False: the term is over, or the last tick is an outage ago."""
-    return bool(await database.run("tick_if_leader", term.params | {"outage_s": outage_s}))
+class Ahead(NamedTuple):
+    """What the scheduler has to do next. `due_in_s`: until the next job is due; None: none is known."""
+
+    to_expire: bool
+    overdue: bool
+    to_fold: bool
+    due_in_s: float | None
+
+
+async def tick_if_leader(
+    database: Database, term: Term, outage_s: float, window_s: float = ALL_TIME_S
+) -> Ahead | None:
+    """Notes that the scheduler works now, and looks ahead, at scheduled jobs due for up to `window_s`.
+
+    None: the term is over, or the last tick is an outage ago.
+    """
+    params = term.params | {"outage_s": outage_s, "window_s": window_s}
+    rows = await database.run("tick_if_leader", params)
+    return Ahead(*rows[0]) if rows else None
 
 
 class Outage(NamedTuple):
@@ -104,9 +122,12 @@ async def forget_dead_servers_if_leader(database: Database, term: Term) -> None:
     await database.run("forget_dead_servers_if_leader", term.params)
 
 
-async def find_due_queues(database: Database, after: str = "", most: int = 100) -> list[str]:
-    """Up to `most` queues with something to promote, by name, above `after`."""
-    return [row[0] for row in await database.run("find_due_queues", {"after": after, "most": most})]
+async def find_due_queues(
+    database: Database, after: str = "", most: int = 100, window_s: float = ALL_TIME_S
+) -> list[str]:
+    """Up to `most` queues with jobs that have been due for up to `window_s`, by name, above `after`."""
+    params = {"after": after, "most": most, "window_s": window_s}
+    return [row[0] for row in await database.run("find_due_queues", params)]
 
 
 async def promote_jobs_if_leader(

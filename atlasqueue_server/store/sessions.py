@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import HeldJob, LeaseName, Session
 from atlasqueue_server.model.states import State
+from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import (
     TRANSIENT_TRIES,
     Connection,
@@ -74,11 +75,17 @@ async def close_stream_if_newest(
 
 
 async def list_fences_of_sessions(
-    database: Database, session_ids: Sequence[int]
+    database: Database, floors: Mapping[int, int]
 ) -> dict[int, set[int]]:
-    """The fences of the jobs that each session holds."""
-    fences: dict[int, set[int]] = {session_id: set() for session_id in session_ids}
-    rows = await database.run("list_fences_of_sessions", {"session_ids": list(session_ids)})
+    """The fences above its floor that each session (id → floor) holds."""
+    fences: dict[int, set[int]] = {session_id: set() for session_id in floors}
+    rows = await database.run(
+        "list_fences_of_sessions",
+        {
+            "session_ids": arrays.bigints(list(floors)),
+            "fence_floors": arrays.bigints(list(floors.values())),
+        },
+    )
     for session_id, fence in rows:
         fences[session_id].add(fence)
     return fences
@@ -86,15 +93,16 @@ async def list_fences_of_sessions(
 
 async def list_fences_of_session(database: Database, session_id: int) -> set[int]:
     """The fences of the jobs that a session holds."""
-    return (await list_fences_of_sessions(database, [session_id]))[session_id]
+    return (await list_fences_of_sessions(database, {session_id: 0}))[session_id]
 
 
 class KnownSession(NamedTuple):
-    """An open stream's session, as its server knows it."""
+    """An open stream's session, as its server knows it; its leases are above `fence_floor`."""
 
     session_id: int
     epoch: int
     leases: int
+    fence_floor: int
 
 
 async def check_sessions(
@@ -102,15 +110,16 @@ async def check_sessions(
 ) -> tuple[list[Row], list[Row]]:
     """(session_id, lost, epoch, fewer leases) of sessions that are not as known, and the
     (session_id, queue, id, fence) of leases whose cancel was requested."""
-    session_ids = [session.session_id for session in known]
+    session_ids = arrays.bigints([session.session_id for session in known])
     found, cancels = await database.run_together(
         [
             (
                 "check_sessions",
                 {
                     "session_ids": session_ids,
-                    "epochs": [session.epoch for session in known],
-                    "leases": [session.leases for session in known],
+                    "epochs": arrays.bigints([session.epoch for session in known]),
+                    "leases": arrays.integers([session.leases for session in known]),
+                    "fence_floors": arrays.bigints([session.fence_floor for session in known]),
                 },
             ),
             ("list_cancels_of_sessions", {"session_ids": session_ids}),
@@ -124,22 +133,63 @@ class Extended(NamedTuple):
 
     visibility_timeout_ms: int
     streaming: bool
-    lost: list[LeaseName]
-    cancel: list[LeaseName]
-    reconciled: list[tuple[str, str, State]]
+    lost: Sequence[LeaseName] = ()
+    cancel: Sequence[LeaseName] = ()
+    reconciled: Sequence[tuple[str, str, State]] = ()
+    leased: bool = False
+
+
+class IdleSession(NamedTuple):
+    """A session that says it holds nothing, and the fence below which that is known to be so."""
+
+    session_id: int
+    epoch: int
+    fence_floor: int
+
+
+async def extend_idle(database: Database, idle: Sequence[IdleSession]) -> list[Extended | None]:
+    """Extends sessions that hold nothing, in one statement. None: not live. `leased`: leases of the
+    session are on record, so that it needs a heartbeat of its own."""
+    ordered = sorted(idle)
+    rows = await database.run(
+        "extend_sessions_if_live",
+        {
+            "session_ids": arrays.bigints([session.session_id for session in ordered]),
+            "epochs": arrays.bigints([session.epoch for session in ordered]),
+            "fence_floors": arrays.bigints([session.fence_floor for session in ordered]),
+            "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
+            "present_within_s": limits.PRESENT_WITHIN_S,
+        },
+    )
+    found = {row[0]: row[1:] for row in rows}
+    answers: list[Extended | None] = []
+    for session in idle:
+        epoch, timeout_ms, streaming, leased = found.get(
+            session.session_id, (None, 0, False, False)
+        )
+        live = epoch is not None and epoch <= session.epoch
+        answers.append(Extended(timeout_ms, streaming, leased=leased) if live else None)
+    return answers
 
 
 async def heartbeat(
-    database: Database, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+    database: Database,
+    session_id: int,
+    epoch: int,
+    held: Sequence[HeldJob],
+    last_fence: int,
+    fence_floor: int = 0,
 ) -> Extended | None:
     """Extends the session and reconciles what it holds, in one transaction; None: not live.
+
+    Leases up to `fence_floor` are known to have been looked at.
 
     The row lock of extend_session_if_live keeps expire away until the commit. A report of jobs whose
     checkpoints are being kept may take the same rows in another order; then it runs again.
     """
     for tries_left in reversed(range(TRANSIENT_TRIES)):
         try:
-            return await _heartbeat(database, session_id, epoch, held, last_fence)
+            return await _heartbeat(database, session_id, epoch, held, last_fence, fence_floor)
         except Contended:
             if not tries_left:
                 raise
@@ -147,7 +197,12 @@ async def heartbeat(
 
 
 async def _heartbeat(
-    database: Database, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+    database: Database,
+    session_id: int,
+    epoch: int,
+    held: Sequence[HeldJob],
+    last_fence: int,
+    fence_floor: int,
 ) -> Extended | None:
     by_queue: dict[str, list[HeldJob]] = defaultdict(list)
     for job in sorted(held, key=lambda j: j.job_id):
@@ -173,7 +228,8 @@ async def _heartbeat(
         reconciled: list[tuple[str, str, State]] = []
         for queue in sorted({*queues, *by_queue}):
             jobs = by_queue.get(queue, [])
-            reconciled += await _reconcile(connection, session_id, queue, jobs, last_fence)
+            fences = (fence_floor, last_fence)
+            reconciled += await _reconcile(connection, session_id, queue, jobs, fences)
             if jobs:
                 await _save_checkpoints(connection, queue, jobs)
                 await _classify(connection, session_id, queue, jobs, lost, cancel)
@@ -181,7 +237,11 @@ async def _heartbeat(
 
 
 async def _reconcile(
-    connection: Connection, session_id: int, queue: str, jobs: Sequence[HeldJob], last_fence: int
+    connection: Connection,
+    session_id: int,
+    queue: str,
+    jobs: Sequence[HeldJob],
+    fences: tuple[int, int],
 ) -> list[tuple[str, str, State]]:
     cursor = await send(
         connection,
@@ -189,8 +249,9 @@ async def _reconcile(
         {
             "session_id": session_id,
             "queue": queue,
-            "last_fence": last_fence,
-            "held_fences": [j.fence for j in jobs],
+            "fence_floor": fences[0],
+            "last_fence": fences[1],
+            "held_fences": arrays.bigints([j.fence for j in jobs]),
             "arrives_within_s": limits.ARRIVES_WITHIN_S,
         },
     )
@@ -238,8 +299,8 @@ async def _classify(
         {
             "session_id": session_id,
             "queue": queue,
-            "job_ids": [j.job_id for j in jobs],
-            "fences": [j.fence for j in jobs],
+            "job_ids": arrays.uuids([j.job_id for j in jobs]),
+            "fences": arrays.bigints([j.fence for j in jobs]),
         },
     )
     for job_id, fence, is_lost in await fetch(cursor):

@@ -39,7 +39,7 @@ HOT_TABLES = {
 # What a busy server runs again and again.
 HOT = {
     "enqueue_jobs_if_new", "classify_enqueued_jobs", "lease_jobs_if_ready",
-    *report.STATEMENTS.values(), "classify_reports", "extend_session_if_live",
+    *report.STATEMENTS.values(), "classify_reports", "extend_session_if_live", "extend_sessions_if_live",
     "reconcile_jobs_if_not_held", "save_checkpoints_if_fenced", "classify_held_jobs",
     "list_fences_of_sessions", "find_due_queues", "promote_jobs_if_leader",
     "lose_sessions_if_leader", "expire_leases_if_leader", "fail_overdue_jobs_if_leader",
@@ -75,7 +75,8 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
         held = [HeldJob(at.queue, at.job_id, at.fence, 1, "note", b"data")]
         await sessions.heartbeat(database, at.session_id, 1, held, at.fence)
         await sessions.list_fences_of_session(database, at.session_id)
-        await sessions.check_sessions(database, [sessions.KnownSession(at.session_id, 1, 1)])
+        await sessions.check_sessions(database, [sessions.KnownSession(at.session_id, 1, 1, 0)])
+        await sessions.extend_idle(database, [sessions.IdleSession(at.session_id, 1, 0)])
         outcome = outcome_of(at.queue, at.job_id, at.fence, kind)
         await report.report_if_fenced(database, {(at.queue, kind): [outcome]})
         await report.classify_reports(database, at.queue, [outcome])

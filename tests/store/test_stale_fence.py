@@ -36,6 +36,7 @@ HARMLESS = {
     "check_sessions": "reads",
     "classify_held_jobs": "reads",
     "classify_reports": "reads",
+    "extend_sessions_if_live": "reads leased",
     "extend_by_outage_if_leader": "moves deadlines later, ends no lease",
     "delete_lost_sessions_if_leader": "reads leased, deletes sessions that hold nothing",
     "get_jobs": "reads",
@@ -44,6 +45,7 @@ HARMLESS = {
     "list_cancels_of_sessions": "reads",
     "list_leased_jobs": "reads",
     "list_sessions": "reads",
+    "tick_if_leader": "reads",
 }
 
 
