@@ -66,7 +66,7 @@ class Lane:
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
         self._may_be_ready = True
-        self._backlog = False
+        self.backlog = False
         self._batch = BATCH_FIRST
         self._wake = asyncio.Event()
         self._swept_at = 0.0
@@ -110,7 +110,7 @@ class Lane:
 
         What waits in a backlog waits anyway; leased by twos and threes it would wait longer.
         """
-        if not self._backlog:
+        if not self.backlog:
             return
         enough = min(self._batch, sum(session.slots for session in self.sessions) // 2)
         with contextlib.suppress(TimeoutError):
@@ -149,8 +149,8 @@ class Lane:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
                 await bury_lost_bodies(self._database, self.queue, bodiless)
-        self._backlog = len(rows) == len(chosen)
-        if self._backlog:
+        self.backlog = len(rows) == len(chosen)
+        if self.backlog:
             self._may_be_ready = True
         else:
             for session in dict.fromkeys(chosen):

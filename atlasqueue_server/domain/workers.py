@@ -25,6 +25,8 @@ from atlasqueue_server.store.lease import LeasedRow
 EPOCH_MAX = 2**62
 # How long LeaseOnce waits for its first look even if it was asked not to wait.
 FIRST_LOOK_S = 2.0
+# How long it waits for the next batch of a queue that has more.
+NEXT_BATCH_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ class Workers:
             event = await opened.next_event(wait_s)
             while isinstance(event, JobsLeased):
                 jobs += [(event.queue, row) for row in event.rows]
-                event = await opened.next_event(0)
+                more = self._dispatcher.has_backlog(opened) and self._fits(jobs)
+                event = await opened.next_event(NEXT_BATCH_S if more else 0)
             return session, self._fitting(jobs)
         except asyncio.CancelledError:
             for queue, row in jobs:
@@ -147,6 +150,9 @@ class Workers:
             raise
         finally:
             self._dispatcher.remove(opened)
+
+    def _fits(self, jobs: list[tuple[str, LeasedRow]]) -> bool:
+        return sum(row.wire_bytes for _, row in jobs) < limits.MESSAGE_CUT_BYTES
 
     def _fitting(self, jobs: list[tuple[str, LeasedRow]]) -> list[tuple[str, LeasedRow]]:
         """Those that one message can carry; the others go back to ready."""

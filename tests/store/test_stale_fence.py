@@ -176,7 +176,7 @@ async def test_reconcile_and_reopen_touch_their_own_session_only(
     queue = scene.moved.queue
     before = await snapshot(connection)
     params = {"queue": queue, "session_id": scene.older, "held_fences": [scene.other.fence]}
-    params["arrives_within_s"] = 60
+    params |= {"arrives_within_s": 60, "fence_floor": 0}
     everything = 2**62
     assert not await database.run("reconcile_jobs_if_not_held", params | {"last_fence": everything})
     params["held_fences"] = []
