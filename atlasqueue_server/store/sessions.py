@@ -97,7 +97,8 @@ async def list_fences_of_session(database: Database, session_id: int) -> set[int
 
 
 class KnownSession(NamedTuple):
-    """An open stream's session, as its server knows it; its leases are above `fence_floor`."""
+    """An open stream's session, as its server knows it; its leases are above `fence_floor`, and 0 when
+    they are not to be counted."""
 
     session_id: int
     epoch: int
