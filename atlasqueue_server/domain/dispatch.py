@@ -248,9 +248,9 @@ class Dispatcher:
         return self._looked_at is None or time.monotonic() - self._looked_at < KNOWN_FOR_S
 
     def has_backlog(self, opened: OpenSession) -> bool:
-        """Whether the session will get more at once: a queue of it has more, and it has credit."""
+        """Whether the session will get more at once: a queue of it has more, and it has a free slot."""
         lanes = (entry[0] for queue in opened.queues if (entry := self._lanes.get(queue)))
-        return opened.credit > 0 and any(lane.backlog for lane in lanes)
+        return len(opened.fences) < opened.slots and any(lane.backlog for lane in lanes)
 
     def _session_lost(self, session_id: int) -> None:
         if opened := self._by_id.get(session_id):
