@@ -19,11 +19,9 @@ import uvloop
 
 from atlasqueue import AsyncClient, NewJob
 from atlasqueue.channel import open_aio_channel
+from benchmarks.load import pacing
 from benchmarks.load.payloads import KIND, QUEUE, numbered, stamped
 from benchmarks.load.protocol import Stdio
-
-# One timer for many jobs above this rate; below, each job has its own moment.
-TICK_S = 0.01
 
 
 async def bulk(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
@@ -75,22 +73,15 @@ async def _in_flight(
 
 
 async def paced(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
-    """Jobs at `rate` a second. Late ones are sent at once, with the stamp of when they are sent."""
-    each = max(1, round(options.rate * TICK_S)) if options.rate > 1 / TICK_S else 1
-    began = time.monotonic()
-    calls: set[asyncio.Task[Any]] = set()
-    for sent in range(0, options.jobs, each):
-        await asyncio.sleep(max(0.0, began + sent / options.rate - time.monotonic()))
-        count = min(each, options.jobs - sent)
+    """Stamped jobs at `rate` a second."""
+
+    async def send(count: int) -> None:
         if count == 1:
-            call = asyncio.ensure_future(client.enqueue(QUEUE, KIND, stamped()))
+            await client.enqueue(QUEUE, KIND, stamped())
         else:
-            jobs = [NewJob(QUEUE, KIND, stamped()) for _ in range(count)]
-            call = asyncio.ensure_future(client.enqueue_many(jobs))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
-    await asyncio.gather(*calls)
-    return {"batch": each}
+            await client.enqueue_many([NewJob(QUEUE, KIND, stamped()) for _ in range(count)])
+
+    return {"batch": await pacing.paced(options.jobs, options.rate, send)}
 
 
 WAYS = {"bulk": bulk, "unary": unary, "empty": empty, "paced": paced}

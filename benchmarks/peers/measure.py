@@ -36,6 +36,7 @@ class Bench:
 
     def throughput(self, contender: Contender, jobs: int) -> dict[str, Metrics]:
         """Bulk enqueue, work phase, and the whole life as the sum of both."""
+        jobs = min(jobs, contender.jobs_max or jobs)
         with self._live(contender) as (live, connection):
             enqueue = self._enqueue(contender, live, jobs)
             connection.execute("analyze")

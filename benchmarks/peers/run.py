@@ -17,7 +17,9 @@ from benchmarks.harness.postgres import open_postgres
 from benchmarks.harness.runner import RunnerError
 from benchmarks.peers.atlasqueue import AtlasQueue
 from benchmarks.peers.contender import Contender, NotInstallable
+from benchmarks.peers.graphile_worker import GraphileWorker
 from benchmarks.peers.measure import Bench
+from benchmarks.peers.python_peer import OBAN, PGQUEUER, PROCRASTINATE
 from benchmarks.peers.river import River
 
 PHASES = ("enqueue", "work", "life", "latency", "half_load")
@@ -45,7 +47,7 @@ def contenders(options: Options) -> list[Contender]:
         workers=options.workers,
         server_arguments=options.server_arguments,
     )
-    return [base, River()]
+    return [base, River(), GraphileWorker(), PGQUEUER, PROCRASTINATE, OBAN]
 
 
 def chosen(only: Collection[str], names: Sequence[str]) -> list[str]:
@@ -101,7 +103,7 @@ def _install(everyone: Sequence[Contender], run: Run) -> list[Contender]:
             run.skipped[contender.name] = str(reason)
             say(f"[yellow]skipping {contender.name}: {reason}")
             continue
-        run.variants[contender.name] = contender.facts()
+        run.variants[contender.name] = contender.facts() | {"jobs_max": contender.jobs_max}
         able.append(contender)
     return able
 
