@@ -43,6 +43,9 @@ bench: $(STAMP) ## Measure AtlasQueue alone (ONLY=work,slots PAIRS=5 QUICK=1 LON
 bench-peers: $(STAMP) ## Measure AtlasQueue beside other queues in one run (ONLY=river,work PAIRS=5)
 	@$(BIN)/python -m benchmarks peers $(BENCH_FLAGS)
 
+bench-plots: $(STAMP) ## Install matplotlib, with which `make bench` draws its curves
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -42,9 +42,12 @@ COMPARED = {
     "half_load": ("p50_ms", "p99_ms"),
     "life": ("wal_bytes_per_job", "postgres_cpu_us_per_job"),
     "backlog_claim": ("p99_ms",),
-    "streams": ("statements_per_s", "server_cpu_share"),
+    "horizon": ("jobs_per_s", "rate_last_per_s"),
+    "idle_streams": ("statements_per_s", "server_cpu_share"),
     "heartbeats": ("statements_per_s",),
-    "churn": ("growth_mib",),
+    "soak_server": (),
+    "soak_worker": (),
+    "churn": (),
 }
 
 # Tables are wide, and a pipe has no width.
@@ -77,9 +80,8 @@ def columns(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def compared(measurement: str, present: Iterable[str]) -> list[str]:
     """The metrics by which the variants of a measurement are compared."""
     there = set(present)
-    for part, metrics in COMPARED.items():
-        if part in measurement:
-            return [metric for metric in metrics if metric in there]
+    if measurement in COMPARED:
+        return [metric for metric in COMPARED[measurement] if metric in there]
     rates = [metric for metric in RATES if metric in there][:1]
     return rates or [metric for metric in COLUMNS if metric in there][:1]
 
@@ -99,7 +101,9 @@ def tables(document: Mapping[str, Any]) -> Iterable[Table]:
         noise = document["noise"].get(measurement, {})
         title = measurement.replace("_", " ")
         spreads = [f"{COLUMNS[m]} {noise[m]:.1%}" for m in by if m in noise]
-        table = Table(title=f"{title}  (A/A: {', '.join(spreads)})", title_justify="left")
+        if spreads:
+            title += f"  (A/A: {', '.join(spreads)})"
+        table = Table(title=title, title_justify="left")
         table.add_column("variant")
         for metric in metrics:
             table.add_column(COLUMNS[metric], justify="right")

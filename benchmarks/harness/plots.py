@@ -1,0 +1,66 @@
+"""PNG plots, where a curve says more than a row. Needs matplotlib; without it there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+LABELS = {
+    "horizon": ("Enqueue and work at once", "jobs/s"),
+    "soak": ("Resident memory under full load", "MiB"),
+}
+
+
+def plot(curves: Mapping[str, Curves], summary: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Writes what there is to draw; the files. Raises ImportError without matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    files = [
+        _lines(curves[name], *LABELS[name], directory / f"{name}.png")
+        for name in LABELS
+        if curves.get(name)
+    ]
+    if "slots" in summary:
+        files.append(_slots(summary["slots"], directory / "slots.png"))
+    return files
+
+
+def _lines(curves: Curves, title: str, unit: str, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), label=name)
+    axes.set(title=title, xlabel="seconds", ylabel=unit, ylim=(0, None))
+    axes.legend()
+    return _save(figure, path)
+
+
+def _slots(variants: Mapping[str, Any], path: Path) -> Path:
+    from matplotlib import pyplot
+
+    points = sorted(
+        (int(name.split()[0]), metrics["jobs_per_s"]) for name, metrics in variants.items()
+    )
+    slots = [count for count, _ in points]
+    medians = [rate["median"] for _, rate in points]
+    errors = [
+        [rate["median"] - rate["low"] for _, rate in points],
+        [rate["high"] - rate["median"] for _, rate in points],
+    ]
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    axes.errorbar(slots, medians, yerr=errors, marker="o", capsize=3)
+    axes.set(title="Work phase by slots", xlabel="slots", ylabel="jobs/s", ylim=(0, None))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(slots, [str(count) for count in slots])
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    return path
