@@ -16,6 +16,7 @@ from benchmarks.harness.interleave import Measure, rounds
 from benchmarks.harness.postgres import open_postgres
 from benchmarks.harness.runner import RunnerError
 from benchmarks.peers.atlasqueue import AtlasQueue
+from benchmarks.peers.awa import Awa
 from benchmarks.peers.contender import Contender, NotInstallable
 from benchmarks.peers.graphile_worker import GraphileWorker
 from benchmarks.peers.measure import Bench
@@ -47,7 +48,7 @@ def contenders(options: Options) -> list[Contender]:
         workers=options.workers,
         server_arguments=options.server_arguments,
     )
-    return [base, River(), GraphileWorker(), PGQUEUER, PROCRASTINATE, OBAN]
+    return [base, River(), GraphileWorker(), PGQUEUER, PROCRASTINATE, OBAN, Awa()]
 
 
 def chosen(only: Collection[str], names: Sequence[str]) -> list[str]:
@@ -67,7 +68,7 @@ def run(options: Options, write: Callable[[Run], None]) -> Run:
             f"--only {', '.join(sorted(unknown))}: there are {', '.join([*names[1:], *PHASES])}"
         )
     phases = chosen(options.only, PHASES)
-    wanted = {"atlasqueue", *chosen(options.only, names[1:])}
+    wanted = {"atlasqueue", *chosen(options.only, names)}
     with open_postgres(options.database_url) as postgres, _logs() as logs:
         run = Run("peers", machine.machine(), machine.versions(), postgres.settings(), {})
         run.options = json.loads(json.dumps(options.__dict__, default=sorted))
