@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,8 @@ app = typer.Typer(
     help="Benchmarks of AtlasQueue, alone (`own`) and beside its peers (`peers`). Each run prints a "
     "table and writes a JSON document, from which `report` renders markdown.",
 )
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 Only = Annotated[
     str, typer.Option(help="Names of what to measure, with commas [default: everything]")
@@ -128,28 +130,26 @@ def own(
     options = Options(_names(only), pairs, sizes, database_url, slots, workers, server_arguments)
     path = _output("own", output)
     try:
-        done, curves = run(options, lambda so_far: so_far.write(path))
+        done = run(options, lambda so_far: so_far.write(path))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     done.write(path)
-    document = done.document()
-    show(document)
+    show(done.document())
     say(f"wrote {path}")
-    _plot(curves, document["summary"], path.with_suffix(""))
+    _plot(path)
     raise typer.Exit(1 if done.skipped else 0)
 
 
-def _plot(curves: dict[str, Any], summary: dict[str, Any], directory: Path) -> None:
+def _plot(document: Path) -> None:
+    """Draws with the matplotlib of `make bench-plots`, which is no dependency of the project."""
     from benchmarks.harness.console import say
-    from benchmarks.harness.plots import plot
 
-    try:
-        files = plot(curves, summary, directory)
-    except ImportError:
-        say("no plots: `make bench-plots` installs matplotlib for them")
+    python = ROOT / ".tools" / "bench" / "bin" / "python"
+    if not python.exists():
+        say("no plots: `make bench-plots` installs what draws them")
         return
-    for file in files:
-        say(f"wrote {file}")
+    command = [str(python), "-m", "benchmarks.harness.plots", str(document)]
+    subprocess.run(command, cwd=ROOT, check=False)
 
 
 @app.command()

@@ -18,6 +18,7 @@ COLUMNS = {
     "p95_ms": "p95 ms",
     "p99_ms": "p99 ms",
     "max_ms": "max ms",
+    "settle_ms": "settles ms",
     "wal_bytes_per_job": "WAL B/job",
     "write_commits_per_job": "commits/job",
     "postgres_cpu_us_per_job": "Postgres µs/job",

@@ -1,23 +1,34 @@
-"""PNG plots, where a curve says more than a row. Needs matplotlib; without it there are none."""
+"""PNG plots of a document, where a curve says more than a row.
+
+    python -m benchmarks.harness.plots RUN.json     writes into RUN/ beside it
+
+Needs matplotlib and the standard library only, so that it runs in an environment of its own.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Curves = Mapping[str, Sequence[tuple[float, float]]]
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib import pyplot
+
+Curves = Mapping[str, Sequence[Sequence[float]]]
 LABELS = {
     "horizon": ("Enqueue and work at once", "jobs/s"),
     "soak": ("Resident memory under full load", "MiB"),
 }
 
 
-def plot(curves: Mapping[str, Curves], summary: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Writes what there is to draw; the files. Raises ImportError without matplotlib."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+def plot(document: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Writes what there is to draw; the files."""
+    curves, summary = document["curves"], document["summary"]
     files = [
         _lines(curves[name], *LABELS[name], directory / f"{name}.png")
         for name in LABELS
@@ -29,8 +40,6 @@ def plot(curves: Mapping[str, Curves], summary: Mapping[str, Any], directory: Pa
 
 
 def _lines(curves: Curves, title: str, unit: str, path: Path) -> Path:
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(figsize=(8, 4))
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), label=name)
@@ -40,8 +49,6 @@ def _lines(curves: Curves, title: str, unit: str, path: Path) -> Path:
 
 
 def _slots(variants: Mapping[str, Any], path: Path) -> Path:
-    from matplotlib import pyplot
-
     points = sorted(
         (int(name.split()[0]), metrics["jobs_per_s"]) for name, metrics in variants.items()
     )
@@ -64,3 +71,10 @@ def _save(figure: Any, path: Path) -> Path:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     return path
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        for file in plot(json.loads(path.read_text()), path.with_suffix("")):
+            print(f"wrote {file}")

@@ -45,7 +45,7 @@ class Postgres:
     def settings(self) -> dict[str, str]:
         """The settings that matter, as the server has them."""
         query = "select name, current_setting(name) from pg_settings where name = any(%s)"
-        found = dict(self.connection.execute(query, [list(RECORDED)]).fetchall())
+        found: dict[str, str] = dict(self.connection.execute(query, [list(RECORDED)]).fetchall())
         return {name: found[name] for name in RECORDED if name in found}
 
     @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -82,10 +81,10 @@ class Options:
     server_arguments: str = ""
 
 
-def run(options: Options, write: Callable[[Run], None]) -> tuple[Run, dict[str, Any]]:
+def run(options: Options, write: Callable[[Run], None]) -> Run:
     """Measures; `write` is called whenever there is something new to keep.
 
-    Returns the run and the curves for the plots. Raises ValueError for unknown names in `only`.
+    Raises ValueError for unknown names in `only`.
     """
     horizon, soak = Horizon(), Soak()
     every = measurements(horizon, soak)
@@ -108,7 +107,8 @@ def run(options: Options, write: Callable[[Run], None]) -> tuple[Run, dict[str, 
                         # An hour of other figures must not be lost to it.
                         run.skipped[each.name] = str(error).splitlines()[0]
                         say(f"[red]{each.name} failed: {error}")
-    return run, {"horizon": horizon.series, "soak": soak.series}
+    run.curves = {"horizon": horizon.series, "soak": soak.series}
+    return run
 
 
 @contextmanager

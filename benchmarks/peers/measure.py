@@ -41,7 +41,7 @@ class Bench:
             enqueue = self._enqueue(contender, live, jobs)
             connection.execute("analyze")
             work = self._work(contender, live, connection, jobs)
-        life = {
+        life: Metrics = {
             metric: enqueue[metric] + work[metric]
             for metric in ("wal_bytes_per_job", "write_commits_per_job", "postgres_cpu_us_per_job")
             if metric in enqueue and metric in work
@@ -100,7 +100,8 @@ class Bench:
             wait_until(settled, SETTLE_TIMEOUT_S, f"the end of {contender.name}'s last job")
             metrics = meter.stop(jobs)
             worker.stop()
-        return metrics | {"handled_s": handled["seconds"]}
+        # How long after its last handler the queue had everything on record.
+        return metrics | {"settle_ms": max(0.0, metrics["seconds"] - handled["seconds"]) * 1000}
 
     @contextmanager
     def _live(self, contender: Contender) -> Iterator[tuple[Live, psycopg.Connection]]:

@@ -66,7 +66,7 @@ def main(
     options = parser.parse_args()
     stdio = Stdio()
     actions = {
-        "setup": lambda: setup(options),
+        "setup": lambda: _setup(options, setup),
         "enqueue": lambda: _enqueue(options, stdio, enqueue),
         "produce": lambda: _produce(options, stdio, produce),
         "work": lambda: _work(options, stdio, work),
@@ -74,6 +74,10 @@ def main(
     uvloop.run(actions[options.action]())
     # Pools and threads must not keep a process that has nothing left to do.
     os._exit(0)
+
+
+async def _setup(options: Options, setup: Callable[[Options], Awaitable[None]]) -> None:
+    await setup(options)
 
 
 async def _enqueue(options: Options, stdio: Stdio, sender: Sender) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,7 @@ def _install(everyone: Sequence[Contender], run: Run) -> list[Contender]:
 
 def _measure(
     run: Run,
-    measures: dict[str, Measure],
+    measures: Mapping[str, Measure],
     pairs: int,
     phases: Sequence[str],
     write: Callable[[Run], None],

@@ -21,7 +21,7 @@ TINY = replace(QUICK, jobs=300)
 def test_a_work_phase_accounts_for_every_job(postgres_url: str, tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     options = Options(frozenset({"work"}), 1, TINY, postgres_url, slots=16)
-    done, _curves = run(options, lambda so_far: so_far.write(path))
+    done = run(options, lambda so_far: so_far.write(path))
     written = document.load(path)
     assert not done.skipped
     assert [sample["again"] for sample in written["samples"]] == [False, True]
