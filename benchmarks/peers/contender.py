@@ -33,7 +33,7 @@ class Contender(Protocol):
     """What the harness asks of a queue."""
 
     name: str
-    # True as soon as no job is waiting or running, asked in the database of the run.
+    # True as soon as none of %(jobs)s jobs is waiting or running, asked in the database of the run.
     settled_sql: str
     # More than this would take too long with it; None: as many as were asked for.
     jobs_max: int | None

@@ -88,7 +88,7 @@ class Bench:
         self, contender: Contender, live: Live, connection: psycopg.Connection, jobs: int
     ) -> Metrics:
         def settled() -> bool:
-            row = connection.execute(contender.settled_sql).fetchone()
+            row = connection.execute(contender.settled_sql, {"jobs": jobs}).fetchone()
             return row is not None and bool(row[0])
 
         with self._runner(contender, live, "work", jobs=jobs) as worker:
