@@ -43,6 +43,11 @@ bench: $(STAMP) ## Measure AtlasQueue alone (ONLY=work,slots PAIRS=5 QUICK=1 LON
 bench-peers: $(STAMP) ## Measure AtlasQueue beside other queues in one run (ONLY=river,work PAIRS=5)
 	@$(BIN)/python -m benchmarks peers $(BENCH_FLAGS)
 
+bench-plots: $(STAMP) ## Draw the curves of a run (RUN=file.json; default: the newest), and of each `make bench` from then on
+	@test -e .tools/bench/bin/python || $(PYTHON) -m venv .tools/bench
+	@.tools/bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@.tools/bench/bin/python -m benchmarks.harness.plots $(or $(RUN),$(lastword $(sort $(wildcard benchmarks/results/own-*.json))))
+
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

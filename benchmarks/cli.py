@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,14 @@ import typer
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    # Its tracebacks print local variables, and those hold the database's password.
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Benchmarks of AtlasQueue, alone (`own`) and beside its peers (`peers`). Each run prints a "
     "table and writes a JSON document, from which `report` renders markdown.",
 )
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 Only = Annotated[
     str, typer.Option(help="Names of what to measure, with commas [default: everything]")
@@ -42,6 +46,10 @@ ServerArguments = Annotated[
 @app.callback()
 def _root() -> None:
     """Keeps each command a word of its own."""
+
+
+def _names(only: str) -> frozenset[str]:
+    return frozenset(name for name in only.replace(" ", "").split(",") if name)
 
 
 def _output(kind: str, given: Path | None) -> Path:
@@ -71,7 +79,7 @@ def peers(
     from benchmarks.peers.run import Options, run
 
     options = Options(
-        frozenset(name for name in only.replace(" ", "").split(",") if name),
+        _names(only),
         pairs,
         jobs or (2_000 if quick else 100_000),
         3.0 if quick else 15.0,
@@ -88,3 +96,80 @@ def peers(
     done.write(path)
     show(done.document())
     say(f"wrote {path}")
+
+
+@app.command()
+def own(
+    only: Only = "",
+    pairs: Pairs = 5,
+    quick: Quick = False,
+    long: Annotated[
+        bool,
+        typer.Option(
+            "--long",
+            envvar="LONG",
+            help="Ten minutes a soak, ten million jobs waiting, 20 000 streams",
+        ),
+    ] = False,
+    slots: Annotated[int, typer.Option(min=1, help="Slots of a worker")] = 256,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes")] = 1,
+    server_arguments: ServerArguments = "",
+    database_url: DatabaseUrl = None,
+    output: Output = None,
+) -> None:
+    """Measure AtlasQueue alone: throughput, latency, depth, held-back vacuum, idle cost, memory.
+
+    --only takes names of measurements: enqueue, unary_1, unary_16, unary_64, work, lifecycle, latency,
+    half_load, slots, backlog, horizon, idle_streams, heartbeats, soak, churn.
+    """
+    from benchmarks.harness.console import say, show
+    from benchmarks.own.context import LONG, QUICK, Sizes
+    from benchmarks.own.run import Options, run
+
+    sizes = QUICK if quick else LONG if long else Sizes()
+    options = Options(_names(only), pairs, sizes, database_url, slots, workers, server_arguments)
+    path = _output("own", output)
+    try:
+        done = run(options, lambda so_far: so_far.write(path))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    done.write(path)
+    show(done.document())
+    say(f"wrote {path}")
+    _plot(path)
+    raise typer.Exit(1 if done.skipped else 0)
+
+
+def _plot(document: Path) -> None:
+    """Draws with the matplotlib of `make bench-plots`, which is no dependency of the project."""
+    from benchmarks.harness.console import say
+
+    python = ROOT / ".tools" / "bench" / "bin" / "python"
+    if not python.exists():
+        say("no plots: `make bench-plots` installs what draws them")
+        return
+    command = [str(python), "-m", "benchmarks.harness.plots", str(document)]
+    subprocess.run(command, cwd=ROOT, check=False)
+
+
+@app.command()
+def report(
+    documents: Annotated[list[Path], typer.Argument(help="JSON documents of runs")],
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="A markdown file: what stands between its marks is replaced [default: print]"
+        ),
+    ] = None,
+) -> None:
+    """Render documents as markdown, so that no figure is ever typed by hand."""
+    from benchmarks import report as rendering
+
+    try:
+        text = rendering.render(documents)
+        if into is None:
+            print(text)
+        else:
+            rendering.replace(into, text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None

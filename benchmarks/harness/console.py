@@ -18,6 +18,7 @@ COLUMNS = {
     "p95_ms": "p95 ms",
     "p99_ms": "p99 ms",
     "max_ms": "max ms",
+    "settle_ms": "settles ms",
     "wal_bytes_per_job": "WAL B/job",
     "write_commits_per_job": "commits/job",
     "postgres_cpu_us_per_job": "Postgres µs/job",
@@ -34,8 +35,21 @@ COLUMNS = {
     "growth_mib": "growth MiB",
     "growth_mib_per_min": "growth MiB/min",
 }
-# More is better for these; a ratio of any other is best below one.
+# More is better for these; of all others, less.
 RATES = ("jobs_per_s", "calls_per_s")
+# By which metrics the variants of a measurement are compared, where it is not its rate.
+COMPARED = {
+    "latency": ("p50_ms", "p99_ms"),
+    "half_load": ("p50_ms", "p99_ms"),
+    "life": ("wal_bytes_per_job", "postgres_cpu_us_per_job"),
+    "backlog_claim": ("p99_ms",),
+    "horizon": ("jobs_per_s", "rate_last_per_s"),
+    "idle_streams": ("statements_per_s", "server_cpu_share"),
+    "heartbeats": ("statements_per_s",),
+    "soak_server": (),
+    "soak_worker": (),
+    "churn": (),
+}
 
 # Tables are wide, and a pipe has no width.
 _WIDTH = None if sys.stdout.isatty() else 160
@@ -64,34 +78,42 @@ def columns(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [metric for metric in COLUMNS if metric in present]
 
 
-def ratio_metric(present: Iterable[str]) -> str | None:
-    """The metric by which variants of a measurement are compared."""
-    order = ("jobs_per_s", "calls_per_s", "p99_ms", "wal_bytes_per_job", "growth_mib")
+def compared(measurement: str, present: Iterable[str]) -> list[str]:
+    """The metrics by which the variants of a measurement are compared."""
     there = set(present)
-    return next((metric for metric in order if metric in there), None)
+    if measurement in COMPARED:
+        return [metric for metric in COMPARED[measurement] if metric in there]
+    rates = [metric for metric in RATES if metric in there][:1]
+    return rates or [metric for metric in COLUMNS if metric in there][:1]
+
+
+def ratio_text(ratio: Mapping[str, Any] | None) -> str:
+    """A ratio as median (low–high)."""
+    if not ratio:
+        return ""
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 
 def tables(document: Mapping[str, Any]) -> Iterable[Table]:
     """A table for each measurement."""
     for measurement, variants in document["summary"].items():
         metrics = columns(variants)
-        compared = ratio_metric(metrics)
-        noise = document["noise"].get(measurement, {}).get(compared)
+        by = compared(measurement, metrics)
+        noise = document["noise"].get(measurement, {})
         title = measurement.replace("_", " ")
-        if noise is not None:
-            title += f"  (A/A spread of {COLUMNS[compared or '']}: {noise:.1%})"
+        spreads = [f"{COLUMNS[m]} {noise[m]:.1%}" for m in by if m in noise]
+        if spreads:
+            title += f"  (A/A: {', '.join(spreads)})"
         table = Table(title=title, title_justify="left")
         table.add_column("variant")
         for metric in metrics:
             table.add_column(COLUMNS[metric], justify="right")
-        table.add_column("base / this", justify="right")
+        for metric in by:
+            table.add_column(f"base / this: {COLUMNS[metric]}", justify="right")
         for variant, values in variants.items():
             cells = [shown(values[m]["median"]) if m in values else "" for m in metrics]
-            ratio = document["ratios"].get(measurement, {}).get(variant, {}).get(compared)
-            text = (
-                f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})" if ratio else ""
-            )
-            table.add_row(variant, *cells, text)
+            ratios = document["ratios"].get(measurement, {}).get(variant, {})
+            table.add_row(variant, *cells, *(ratio_text(ratios.get(m)) for m in by))
         yield table
 
 

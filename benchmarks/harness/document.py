@@ -13,6 +13,7 @@
     summary      measurement → variant → metric → median, low, high, count
     ratios       measurement → variant → metric → the base's value over the variant's, by round
     noise        measurement → metric → the A/A spread
+    curves       name → variant → points over time, of each variant's last round
 
 Metrics end in their unit. `report.py` renders the document; nothing is ever typed by hand.
 """
@@ -31,7 +32,7 @@ from benchmarks.harness import statistics
 SCHEMA = 1
 KEYS = (
     "schema", "kind", "started_at", "machine", "versions", "postgres", "options", "variants",
-    "skipped", "samples", "summary", "ratios", "noise",
+    "skipped", "samples", "summary", "ratios", "noise", "curves",
 )  # fmt: skip
 
 
@@ -58,9 +59,14 @@ class Run:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     # Per measurement, the variant that the others are compared with.
     bases: dict[str, str] = field(default_factory=dict)
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def describe(self, name: str, **facts: Any) -> None:
+        """Says what a variant is."""
+        self.variants[name] = facts
 
     def document(self) -> dict[str, Any]:
         """Everything, with the statistics worked out."""

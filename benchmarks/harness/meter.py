@@ -44,6 +44,13 @@ class Meter:
             self._processes["postgres"] = [postgres.postmaster]
         self._before: Reading | None = None
 
+    @property
+    def before(self) -> Reading:
+        """What `start` has read. Raises RuntimeError before it."""
+        if self._before is None:
+            raise RuntimeError("start() comes first")
+        return self._before
+
     def read(self) -> Reading:
         """The counters now."""
         row = self._postgres.connection.execute(_COUNTERS).fetchone()
@@ -60,8 +67,7 @@ class Meter:
 
         `seconds` replaces the harness's own time where a runner has measured a better one.
         """
-        assert self._before is not None, "start() comes before stop()"
-        return cost(self._before, self.read(), jobs, seconds)
+        return cost(self.before, self.read(), jobs, seconds)
 
 
 def cost(

@@ -45,19 +45,19 @@ class Postgres:
     def settings(self) -> dict[str, str]:
         """The settings that matter, as the server has them."""
         query = "select name, current_setting(name) from pg_settings where name = any(%s)"
-        found = dict(self.connection.execute(query, [list(RECORDED)]).fetchall())
+        found: dict[str, str] = dict(self.connection.execute(query, [list(RECORDED)]).fetchall())
         return {name: found[name] for name in RECORDED if name in found}
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """URL of an empty database, dropped afterwards.
+    def database(self, template: str | None = None) -> Iterator[str]:
+        """URL of a database, empty or a copy of the one named `template`; dropped afterwards.
 
         Making it checkpoints, so that no run pays for pages that an earlier one has left.
         """
         name = f"aq_bench_{uuid.uuid4().hex[:12]}"
         self.connection.execute(
-            sql.SQL("create database {} template template0 strategy file_copy").format(
-                sql.Identifier(name)
+            sql.SQL("create database {} template {} strategy file_copy").format(
+                sql.Identifier(name), sql.Identifier(template or "template0")
             )
         )
         try:

@@ -46,8 +46,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Ours over theirs, round by round; rounds in which either is missing or zero are left out."""
-    return [a / b for a, b in zip(ours, theirs, strict=False) if a and b]
+    """Ours over theirs, round by round; rounds in which either is not above zero are left out."""
+    return [a / b for a, b in zip(ours, theirs, strict=False) if a > 0 and b > 0]
 
 
 def noise(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -4,6 +4,7 @@
 --way unary   enqueue, one job a call, a number of calls in flight
 --way empty   an empty RPC instead of each enqueue, same calls in flight: what gRPC alone costs
 --way paced   stamped jobs at a steady rate, whatever the server does (an open loop)
+    --way ahead   bulk for a number of seconds, never more than --backlog ahead of the workers
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from atlasqueue import AsyncClient, NewJob
-from atlasqueue.channel import open_aio_channel
+from atlasqueue.channel import open_aio_channel, parse_addresses
+from benchmarks.load import pacing
 from benchmarks.load.payloads import KIND, QUEUE, numbered, stamped
 from benchmarks.load.protocol import Stdio
+from benchmarks.load.shared_count import SharedCount
 
-# One timer for many jobs above this rate; below, each job has its own moment.
-TICK_S = 0.01
+AHEAD_BATCH = 2000
 
 
 async def bulk(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
@@ -49,7 +52,7 @@ async def empty(_client: AsyncClient, options: argparse.Namespace) -> dict[str, 
     """grpc.health.v1.Health/Check: the server looks a name up in a dict and answers one enum."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    channel = open_aio_channel(options.address)
+    channel = open_aio_channel(parse_addresses(options.address)[0])
     check = health_pb2_grpc.HealthStub(channel).Check
     request = health_pb2.HealthCheckRequest()
     try:
@@ -75,25 +78,39 @@ async def _in_flight(
 
 
 async def paced(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
-    """Jobs at `rate` a second. Late ones are sent at once, with the stamp of when they are sent."""
-    each = max(1, round(options.rate * TICK_S)) if options.rate > 1 / TICK_S else 1
-    began = time.monotonic()
-    calls: set[asyncio.Task[Any]] = set()
-    for sent in range(0, options.jobs, each):
-        await asyncio.sleep(max(0.0, began + sent / options.rate - time.monotonic()))
-        count = min(each, options.jobs - sent)
+    """Stamped jobs at `rate` a second."""
+
+    async def send(count: int) -> None:
         if count == 1:
-            call = asyncio.ensure_future(client.enqueue(QUEUE, KIND, stamped()))
+            await client.enqueue(QUEUE, KIND, stamped())
         else:
-            jobs = [NewJob(QUEUE, KIND, stamped()) for _ in range(count)]
-            call = asyncio.ensure_future(client.enqueue_many(jobs))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
-    await asyncio.gather(*calls)
-    return {"batch": each}
+            await client.enqueue_many([NewJob(QUEUE, KIND, stamped()) for _ in range(count)])
+
+    return {"batch": await pacing.paced(options.jobs, options.rate, send)}
 
 
-WAYS = {"bulk": bulk, "unary": unary, "empty": empty, "paced": paced}
+async def ahead(client: AsyncClient, options: argparse.Namespace) -> dict[str, Any]:
+    """Keeps the workers busy and the backlog small."""
+    handled = SharedCount(options.count)
+    end = time.monotonic() + options.seconds
+    sent = 0
+
+    async def caller() -> None:
+        nonlocal sent
+        while time.monotonic() < end:
+            if sent - handled.value > options.backlog:
+                await asyncio.sleep(0.005)
+                continue
+            start, sent = sent, sent + AHEAD_BATCH
+            await client.enqueue_many(
+                NewJob(QUEUE, KIND, numbered(n)) for n in range(start, start + AHEAD_BATCH)
+            )
+
+    await asyncio.gather(*(caller() for _ in range(options.in_flight)))
+    return {"sent": sent}
+
+
+WAYS = {"ahead": ahead, "bulk": bulk, "unary": unary, "empty": empty, "paced": paced}
 
 
 async def _measure(options: argparse.Namespace, stdio: Stdio) -> None:
@@ -110,7 +127,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", help="of the server [default: ATLASQUEUE_ADDRESS]")
     parser.add_argument("--way", choices=WAYS, required=True)
-    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--backlog", type=int, default=10_000)
+    parser.add_argument("--count", type=Path, help="the file of load/work.py's --count")
     parser.add_argument("--in-flight", type=int, default=2)
     parser.add_argument("--rate", type=float, default=20.0, help="jobs a second, for --way paced")
     options = parser.parse_args()

@@ -1,6 +1,11 @@
 """Runner: AtlasQueue workers with a trivial handler, until a number of jobs has been handled.
 
-With --latency its result holds how long each job took from its stamp to its handler.
+    --jobs N       ends when N were handled
+    --seconds S    ends after S seconds instead
+    --latency      its result holds how long each job took from its stamp to its handler
+    --count FILE   how many were handled so far, for a producer that must not run ahead
+
+Its result holds how many jobs were handled in each tenth of a second or so, as [seconds, handled].
 """
 
 from __future__ import annotations
@@ -9,8 +14,10 @@ import argparse
 import asyncio
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import MutableSequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -18,8 +25,10 @@ import uvloop
 from atlasqueue_worker import App, JobContext, Worker
 from benchmarks.load.payloads import KIND, QUEUE, age_us
 from benchmarks.load.protocol import Stdio
+from benchmarks.load.shared_count import SharedCount
 
 POLL_S = 0.002
+SERIES_S = 0.1
 
 
 def _app(
@@ -50,8 +59,19 @@ def _app(
     return app
 
 
-async def _until(handled: MutableSequence[int], jobs: int) -> None:
-    while sum(handled) < jobs:
+async def _until(
+    handled: MutableSequence[int], options: argparse.Namespace, series: list[tuple[float, int]]
+) -> None:
+    shared = SharedCount(options.count) if options.count else None
+    began = time.monotonic()
+    while (done := sum(handled)) < options.jobs:
+        now = time.monotonic() - began
+        if shared is not None:
+            shared.value = done
+        if not series or now - series[-1][0] >= SERIES_S:
+            series.append((round(now, 3), done))
+        if options.seconds and now >= options.seconds:
+            return
         await asyncio.sleep(POLL_S)
 
 
@@ -70,12 +90,17 @@ async def _measure(options: argparse.Namespace, stdio: Stdio, handled: Any) -> N
     await asyncio.to_thread(stdio.ready)
     began = time.monotonic()
     running = asyncio.create_task(worker.run())
-    counting = asyncio.create_task(_until(handled, options.jobs))
+    series: list[tuple[float, int]] = []
+    counting = asyncio.create_task(_until(handled, options, series))
     await asyncio.wait({running, counting}, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
         raise SystemExit("the worker ended before its jobs did")
-    result: dict[str, Any] = {"seconds": time.monotonic() - began, "handled": sum(handled)}
+    result: dict[str, Any] = {
+        "seconds": time.monotonic() - began,
+        "handled": sum(handled),
+        "series": series,
+    }
     if ages is not None:
         result["latencies_us"] = ages
     await asyncio.to_thread(stdio.done, result)
@@ -87,7 +112,9 @@ def main() -> None:
     """Parses, starts the other workers, measures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", help="of the server [default: ATLASQUEUE_ADDRESS]")
-    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--jobs", type=int, default=sys.maxsize)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--count", type=Path)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--latency", action="store_true")

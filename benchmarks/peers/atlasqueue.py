@@ -28,6 +28,8 @@ class AtlasQueue:
         " and not exists (select from atlasqueue.leased)"
     )
 
+    jobs_max: int | None = None
+
     def install(self) -> None:
         """Nothing to do: it is this repository."""
 

@@ -12,6 +12,10 @@ TOOLS = Path(__file__).parents[2] / ".tools" / "peers"
 HERE = Path(__file__).parent
 
 
+# Where runners find the database: on a command line others could read the password.
+URL_VARIABLE = "BENCH_DATABASE_URL"
+
+
 class NotInstallable(Exception):
     """This machine cannot run it; the message says what is missing."""
 
@@ -29,8 +33,10 @@ class Contender(Protocol):
     """What the harness asks of a queue."""
 
     name: str
-    # True as soon as no job is waiting or running, asked in the database of the run.
+    # True as soon as none of %(jobs)s jobs is waiting or running, asked in the database of the run.
     settled_sql: str
+    # More than this would take too long with it; None: as many as were asked for.
+    jobs_max: int | None
 
     def install(self) -> None:
         """Makes it runnable, once. Raises NotInstallable."""

@@ -36,11 +36,12 @@ class Bench:
 
     def throughput(self, contender: Contender, jobs: int) -> dict[str, Metrics]:
         """Bulk enqueue, work phase, and the whole life as the sum of both."""
+        jobs = min(jobs, contender.jobs_max or jobs)
         with self._live(contender) as (live, connection):
             enqueue = self._enqueue(contender, live, jobs)
             connection.execute("analyze")
             work = self._work(contender, live, connection, jobs)
-        life = {
+        life: Metrics = {
             metric: enqueue[metric] + work[metric]
             for metric in ("wal_bytes_per_job", "write_commits_per_job", "postgres_cpu_us_per_job")
             if metric in enqueue and metric in work
@@ -87,7 +88,7 @@ class Bench:
         self, contender: Contender, live: Live, connection: psycopg.Connection, jobs: int
     ) -> Metrics:
         def settled() -> bool:
-            row = connection.execute(contender.settled_sql).fetchone()
+            row = connection.execute(contender.settled_sql, {"jobs": jobs}).fetchone()
             return row is not None and bool(row[0])
 
         with self._runner(contender, live, "work", jobs=jobs) as worker:
@@ -99,7 +100,8 @@ class Bench:
             wait_until(settled, SETTLE_TIMEOUT_S, f"the end of {contender.name}'s last job")
             metrics = meter.stop(jobs)
             worker.stop()
-        return metrics | {"handled_s": handled["seconds"]}
+        # How long after its last handler the queue had everything on record.
+        return metrics | {"settle_ms": max(0.0, metrics["seconds"] - handled["seconds"]) * 1000}
 
     @contextmanager
     def _live(self, contender: Contender) -> Iterator[tuple[Live, psycopg.Connection]]:

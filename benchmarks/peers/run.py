@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,11 @@ from benchmarks.harness.interleave import Measure, rounds
 from benchmarks.harness.postgres import open_postgres
 from benchmarks.harness.runner import RunnerError
 from benchmarks.peers.atlasqueue import AtlasQueue
+from benchmarks.peers.awa import Awa
 from benchmarks.peers.contender import Contender, NotInstallable
+from benchmarks.peers.graphile_worker import GraphileWorker
 from benchmarks.peers.measure import Bench
+from benchmarks.peers.python_peer import OBAN, PGQUEUER, PROCRASTINATE
 from benchmarks.peers.river import River
 
 PHASES = ("enqueue", "work", "life", "latency", "half_load")
@@ -45,7 +48,7 @@ def contenders(options: Options) -> list[Contender]:
         workers=options.workers,
         server_arguments=options.server_arguments,
     )
-    return [base, River()]
+    return [base, River(), GraphileWorker(), PGQUEUER, PROCRASTINATE, OBAN, Awa()]
 
 
 def chosen(only: Collection[str], names: Sequence[str]) -> list[str]:
@@ -65,7 +68,7 @@ def run(options: Options, write: Callable[[Run], None]) -> Run:
             f"--only {', '.join(sorted(unknown))}: there are {', '.join([*names[1:], *PHASES])}"
         )
     phases = chosen(options.only, PHASES)
-    wanted = {"atlasqueue", *chosen(options.only, names[1:])}
+    wanted = {"atlasqueue", *chosen(options.only, names)}
     with open_postgres(options.database_url) as postgres, _logs() as logs:
         run = Run("peers", machine.machine(), machine.versions(), postgres.settings(), {})
         run.options = json.loads(json.dumps(options.__dict__, default=sorted))
@@ -101,14 +104,14 @@ def _install(everyone: Sequence[Contender], run: Run) -> list[Contender]:
             run.skipped[contender.name] = str(reason)
             say(f"[yellow]skipping {contender.name}: {reason}")
             continue
-        run.variants[contender.name] = contender.facts()
+        run.variants[contender.name] = contender.facts() | {"jobs_max": contender.jobs_max}
         able.append(contender)
     return able
 
 
 def _measure(
     run: Run,
-    measures: dict[str, Measure],
+    measures: Mapping[str, Measure],
     pairs: int,
     phases: Sequence[str],
     write: Callable[[Run], None],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.runner import run
-from benchmarks.peers.contender import HERE, TOOLS, Live, NotInstallable, flags
+from benchmarks.peers.contender import HERE, TOOLS, URL_VARIABLE, Live, NotInstallable, flags
 
 VERSION = "0.51.2"
 
@@ -24,6 +24,7 @@ class River:
     settled_sql: str = (
         "select not exists (select from river_job where state in ('available', 'running'))"
     )
+    jobs_max: int | None = None
     program: Path = TOOLS / "river" / "runner"
 
     def install(self) -> None:
@@ -55,9 +56,9 @@ class River:
     @contextmanager
     def live(self, database_url: str, log: Path) -> Iterator[Live]:
         """Migrates."""
-        command = [str(self.program), "--database-url", database_url]
-        run([*command, "--action", "setup"], log)
-        yield Live(command)
+        environment = {URL_VARIABLE: database_url}
+        run([str(self.program), "--action", "setup"], log, environment=environment)
+        yield Live([str(self.program)], environment=environment)
 
     def arguments(self, action: str, **options: object) -> list[str]:
         """The runner's flags."""

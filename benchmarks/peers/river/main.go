@@ -26,7 +26,6 @@ import (
 )
 
 var (
-	url      = flag.String("database-url", "", "PostgreSQL")
 	action   = flag.String("action", "", "setup, enqueue, work or produce")
 	jobs     = flag.Int("jobs", 0, "how many jobs")
 	latency  = flag.Bool("latency", false, "work: report the age of each job at its handler")
@@ -87,7 +86,7 @@ func check(err error) {
 func main() {
 	flag.Parse()
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, *url)
+	pool, err := pgxpool.New(ctx, os.Getenv("BENCH_DATABASE_URL"))
 	check(err)
 	defer pool.Close()
 	check(pool.Ping(ctx))
