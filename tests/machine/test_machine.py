@@ -63,7 +63,6 @@ BROKEN = [
     Broken("lose_sessions_if_leader", "term = %(term)s and holder = %(holder)s and "),
     Broken("expire_leases_if_leader", "where s.lost\n        and", "where"),
     Broken("redrive_dead_letters_if_dead", "0, 0, deliveries, fence, 'r'", "0, 0, 0, fence, 'r'"),
-    Broken("lease_jobs_if_ready", " and not q.paused"),
 ]
 
 
