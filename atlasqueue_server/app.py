@@ -1,14 +1,15 @@
 """Puts a server together, runs it, and takes it down in order.
 
 start   schema checked ─▶ pool ─▶ domain ─▶ gRPC and HTTP ports ─▶ scheduler
-drain   health says NOT_SERVING ─▶ no more leases, streams told to go away ─▶ calls in flight end
-stop    scheduler resigns ─▶ what was let in is committed ─▶ ports, pool
+drain   scheduler resigns ─▶ health says NOT_SERVING ─▶ no more leases, streams told to go away
+stop    calls in flight end ─▶ what was let in is committed ─▶ ports, pool
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.config import ServerConfig
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.checkup import Checkup
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.dispatch import Dispatcher
@@ -37,22 +40,19 @@ from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
 from atlasqueue_server.rpc.binding import Rpc, bind
 from atlasqueue_server.rpc.jobs import JobHandlers
 from atlasqueue_server.rpc.queues import QueueHandlers
-from atlasqueue_server.rpc.server import GrpcServer
+from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
 from atlasqueue_server.rpc.workers import WorkerHandlers
 from atlasqueue_server.scheduler.depths import FoldDepths
 from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
 from atlasqueue_server.scheduler.leader import Leader
+from atlasqueue_server.scheduler.observe import LoopCollector
 from atlasqueue_server.scheduler.promote import Promote
 from atlasqueue_server.scheduler.prune import Partitions, Prune
+from atlasqueue_server.scheduler.tick import Tick
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.migrations import (
-    PostgresTooOld,
-    SchemaTooNew,
-    SchemaTooOld,
-    check_schema,
-)
+from atlasqueue_server.store.migrations import MigrationError, check_schema
 from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
@@ -80,13 +80,21 @@ class Application:
         self.reporter = Reporter(self.database, self.signals)
         self.dispatcher = Dispatcher(self.database, self.signals)
         self.workers = Workers(
-            self.database, self.queues, self.dispatcher, self.signals, self.server_id
+            self.database,
+            self.queues,
+            self.dispatcher,
+            self.signals,
+            self.server_id,
+            # Sooner than their connection, so that a stream ends with a GoAway and is not cut.
+            config.max_connection_age_seconds * 0.9 or math.inf,
         )
+        self.checkup = Checkup(self.database, self.dispatcher)
         self.links = Links(self.database, self.signals, self.server_id)
         self.leader = Leader(
             self.database,
             self.server_id,
             [
+                Tick(self.database, config.leader_lease_seconds),
                 Expire(self.database, self.signals),
                 FailOverdue(self.database, self.signals),
                 Promote(self.database, self.signals),
@@ -95,11 +103,19 @@ class Application:
                 Partitions(self.database),
                 Prune(self.database),
             ],
+            config.leader_lease_seconds,
+            self.signals,
         )
+        self.metrics.registry.register(LoopCollector(self.leader))
         rpcs = self._bind()
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics)
+        options = GrpcOptions(
+            max_connection_age_s=config.max_connection_age_seconds,
+            write_timeout_s=config.write_timeout_seconds,
+        )
+        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._draining = False
 
     def _bind(self) -> list[Rpc]:
@@ -110,7 +126,11 @@ class Application:
                 self.enqueuer, self.jobs, canceller, self.watcher
             ),
             worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
-                self.workers, self.reporter, self.dispatcher, self.server_id
+                self.workers,
+                self.reporter,
+                self.dispatcher,
+                self.server_id,
+                self.config.ping_interval_seconds,
             ),
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"]: QueueHandlers(
                 self.queues, dead_letters, Cluster(self.database)
@@ -126,7 +146,7 @@ class Application:
         """Serves. Raises StartupError when the database or a port cannot be had."""
         try:
             version = await check_schema(self.database.url)
-        except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
+        except (MigrationError, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
         host, tls = self.config.host, self.config.tls
@@ -138,7 +158,8 @@ class Application:
             await self.database.close()
             raise
         self.links.start(address(host, self.grpc_port), VERSION)
-        self._election = asyncio.create_task(self.leader.run(), name="leader")
+        self._looking = supervise.start("checkup", self.checkup.run)
+        self._election = supervise.start("leader", self.leader.run)
         log.info(
             "serving",
             server=self.server_id,
@@ -148,19 +169,18 @@ class Application:
         )
 
     async def drain(self) -> None:
-        """Clients go elsewhere: health says so, streams are told to go away."""
+        """Clients go elsewhere: health says so, another leads, streams are told to go away."""
         self._draining = True
+        await supervise.stop(self._election)
         await self._grpc.drain()
         self.dispatcher.drain()
         self.watcher.close()
 
     async def stop(self) -> None:
         """Ends in order; what was let in is committed first."""
-        if self._election is not None:
-            self._election.cancel()
-            await asyncio.gather(self._election, return_exceptions=True)
         await self._grpc.stop(self.config.drain_grace_seconds)
         await self._http.stop(self.config.drain_grace_seconds)
+        await supervise.stop(self._looking)
         await self.enqueuer.close()
         await self.reporter.close()
         await self.dispatcher.close()
