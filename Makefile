@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 WORKERS ?= 2
+SEEDS ?= 200
 
-.PHONY: help venv demo dev test lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test model lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 
 test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+model: $(STAMP) ## Check the models: random verbs on the real store (SEEDS=10000 for many), TLC on models/*.cfg
+	@$(BIN)/python scripts/model.py --seeds $(SEEDS) $(ARGS)
 
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .

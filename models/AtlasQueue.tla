@@ -29,11 +29,17 @@ CONSTANTS
   MaxOutage,    \* and ticks that the one outage may last
   Visibility,   \* ticks that a session lives without a heartbeat
   LeaderLease,  \* ticks that a leader leads without renewing
-  Threshold,    \* a gap in leading above this is an outage (leader lease + 5 s)
+  Recent,       \* so many ticks without a sign of the scheduler are none yet (2 s)
+  Threshold,    \* under a new term so many are no outage (leader lease + 5 s)
   FenceCheck,   \* the guards of the design: FALSE takes one away
   TermCheck,
   TwoSteps,
+  RecentCheck,
   Grace
+
+\* A leader whose lease is over cannot have signed recently, so the grace comes before its successor
+\* expires anything.
+ASSUME LeaderLease <= Threshold /\ Recent <= Threshold
 
 VARIABLES
   job,      \* the small row: [state, fence, session]; SQL tables ready, leased, finished
@@ -44,8 +50,8 @@ VARIABLES
   prompt,   \* by worker: it lives and sends heartbeats as it should
   leader,   \* [term, left]; table leader
   mine,     \* by server: the term that it believes to lead
-  ticked,   \* by server: it has told the database in that term that a leader ticks
-  gap,      \* ticks since the last of these; column leader.ticked_at
+  ticked,   \* by server: in that term it has signed that the scheduler works
+  gap,      \* ticks since the last such sign; column leader.ticked_at
   outage,   \* ticks that the servers or the database have been down; -1 before, -2 after
   seen,     \* only without TwoSteps: sessions that a statement has seen overdue
   broken    \* names of the invariants that an action has broken
@@ -122,29 +128,50 @@ Leads(s) == Up /\ mine[s] /= 0 /\ leader.left > 0 /\ (TermCheck => mine[s] = lea
 \* Whether a row that such a statement changes breaks I8.
 OldTerm(s) == IF mine[s] < leader.term THEN {"I8"} ELSE {}
 
-\* SQL: renew_leadership_if_leader, and the tick of a leader in database time: after an outage, and
-\* before it expires anything, every live session gets the gap back. A leader that takes over from
-\* another without a gap gives nothing.
-Tick(s) ==
-  /\ Leads(s)
+\* SQL: renew_leadership_if_leader. Also when its lease is over and nobody took its place.
+Renew(s) ==
+  /\ Up /\ mine[s] /= 0 /\ mine[s] = leader.term
   /\ leader' = [leader EXCEPT !.left = LeaderLease]
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, mine, ticked, gap, outage, seen,
+                 broken>>
+
+\* The gap from which on a server takes it that nobody could be heard (scheduler/tick.py): a change of
+\* leader leaves a gap too, which explains nothing under a term that has signed before.
+OutageFrom(s) == IF ticked[s] THEN Recent ELSE Threshold
+
+\* SQL: tick_if_leader. The sign that the scheduler works.
+Tick(s) ==
+  /\ Leads(s) /\ gap <= OutageFrom(s)
   /\ ticked' = [ticked EXCEPT ![s] = TRUE]
-  /\ session' = IF Grace /\ gap > Threshold
-                THEN [w \in Workers |-> IF session[w].lost THEN session[w]
-                                        ELSE [session[w] EXCEPT !.left = @ + gap]]
-                ELSE session
   /\ gap' = 0
   /\ broken' = broken \union OldTerm(s)
-  /\ UNCHANGED <<job, result, told, holds, prompt, mine, outage, seen>>
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, outage, seen>>
+
+Min(a, b) == IF a < b THEN a ELSE b
+Max(a, b) == IF a > b THEN a ELSE b
+
+\* SQL: extend_by_outage_if_leader. The outage grace: every live session gets the gap back, though no
+\* more than a whole visibility timeout; and the sign is given.
+ExtendByOutage(s) ==
+  /\ Leads(s) /\ gap > OutageFrom(s)
+  /\ session' = IF ~Grace THEN session
+                ELSE [w \in Workers |->
+                       IF session[w].lost THEN session[w]
+                       ELSE [session[w] EXCEPT !.left = Max(@, Min(@ + gap, Visibility))]]
+  /\ ticked' = [ticked EXCEPT ![s] = TRUE]
+  /\ gap' = 0
+  /\ broken' = broken \union OldTerm(s)
+  /\ UNCHANGED <<job, result, told, holds, prompt, leader, mine, outage, seen>>
 
 \* What the end of a lease breaks: I9 when its worker lives and does all it should; and LIVE, the
 \* answer to a heartbeat, is a promise of a whole visibility timeout.
 Taken(w) == (IF prompt[w] THEN {"I9"} ELSE {}) \union
             (IF ~session[w].lost /\ session[w].left > 0 THEN {"LIVE"} ELSE {})
 
-\* SQL: lose_sessions_if_leader. First step of expire; expires_at is read under the row's lock.
+\* SQL: lose_sessions_if_leader. First step of expire: expires_at is read under the row's lock, and the
+\* last sign of the scheduler must be recent, so that nothing is lost before the grace.
 LoseSession(s, w) ==
-  /\ TwoSteps /\ Leads(s) /\ ticked[s]
+  /\ TwoSteps /\ Leads(s) /\ (RecentCheck => gap <= Recent)
   /\ ~session[w].lost /\ session[w].left <= 0
   /\ session' = [session EXCEPT ![w] = [left |-> 0, lost |-> TRUE]]
   /\ broken' = broken \union OldTerm(s)
@@ -161,7 +188,7 @@ RecycleLease(s) ==
 \* Not in the product: expire as one statement, which sees overdue sessions in its snapshot and has
 \* taken their leases when it ends. A heartbeat may commit between the two.
 SeeOverdue(s) ==
-  /\ ~TwoSteps /\ Leads(s) /\ ticked[s]
+  /\ ~TwoSteps /\ Leads(s) /\ gap <= Recent
   /\ seen' = {w \in Workers : ~session[w].lost /\ session[w].left <= 0}
   /\ seen' /= seen
   /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, outage, broken>>
@@ -176,7 +203,7 @@ RecycleSeen(s) ==
 
 \* The servers or the database go down, and come back. Time passes meanwhile; nothing else does.
 GoDown ==
-  /\ outage = -1
+  /\ outage = -1 /\ MaxOutage > 0
   /\ outage' = 0
   /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, seen, broken>>
 ComeBack ==
@@ -213,8 +240,8 @@ Init ==
 
 Next ==
   \/ \E w \in Workers : Lease(w) \/ Heartbeat(w) \/ Complete(w) \/ Fail(w) \/ FallSilent(w)
-  \/ \E s \in Servers : TakeLeadership(s) \/ Tick(s) \/ RecycleLease(s)
-                        \/ SeeOverdue(s) \/ RecycleSeen(s)
+  \/ \E s \in Servers : TakeLeadership(s) \/ Renew(s) \/ Tick(s) \/ ExtendByOutage(s)
+                        \/ RecycleLease(s) \/ SeeOverdue(s) \/ RecycleSeen(s)
                         \/ \E w \in Workers : LoseSession(s, w)
   \/ GoDown \/ ComeBack \/ PassTime
 
@@ -242,6 +269,9 @@ I9 == "I9" \notin broken
 
 \* A heartbeat that was answered LIVE keeps its leases for the visibility timeout.
 LIVE == "LIVE" \notin broken
+
+\* Not an invariant: that TLC breaks it shows that stale reports happen here, and are refused.
+NothingStale == \A f \in 1..MaxFence : told[f] /= "stale"
 
 \* Final is final (a property of steps): I2 and I4 speak of what is told, this of what is stored.
 Final == [][job.state = "finished" => job' = job /\ result' = result]_vars

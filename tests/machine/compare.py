@@ -1,6 +1,6 @@
 """The model's rows, as real.STATE writes those of the database; and the invariants that need no database.
 
-I6 and I9 speak of time that passes, which stands still here: models/ and the fault tests have them.
+I6 speaks of time that passes, which stands still here: the fault tests have it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def rows_of(model: Model) -> Rows:
     }
     if model.leader is not None:
         at = model.leader
-        rows["leader"] = {(str(at.term), at.holder, _text(at.over))}
+        rows["leader"] = {(str(at.term), at.holder, _text(at.over), at.ticked)}
     for queue in model.paused:
         states = [job.state for key, job in model.jobs.items() if key.queue == queue]
         counts = tuple(str(states.count(state)) for state in DEPTHS)

@@ -41,6 +41,7 @@ from tests.machine.real import Real, job_id_of
 AVAILABLE_PROVIDERS["uniform"] = "hypothesis.internal.conjecture.providers.HypothesisProvider"
 
 STEPS = 50
+PROGRESS = 100
 
 QUEUES = ("mail", "media")
 # Few ids, so that verbs meet.
@@ -54,7 +55,7 @@ BODIES = st.builds(
     st.sampled_from([None, 1, 2]),
 )
 KINDS = st.sampled_from(OutcomeKind)
-TICKS = ["lose_sessions", "expire", "fail_overdue", "promote", "fold_depths"]
+TICKS = ["lose_sessions", "expire", "fail_overdue", "promote", "fold_depths", "tick"]
 # Mostly the fence of a lease that was granted, now and then one that never was.
 FENCE_OFF = st.sampled_from([0, 0, 0, 0, 0, -1, 1])
 
@@ -78,8 +79,9 @@ class Machine(RuleBasedStateMachine):
     """One example: a fresh model beside an empty database."""
 
     real: ClassVar[Real]
-    # What the run has met, for the test that it meets enough.
+    # What the run has met, for the test that it meets enough; and how far it is.
     met: ClassVar[Counter[str]] = Counter()
+    examples: ClassVar[int] = 0
 
     leases = Bundle("leases")
     session_ids = Bundle("session_ids")
@@ -87,6 +89,9 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        type(self).examples += 1
+        if self.examples % PROGRESS == 0:
+            print(f"{type(self).__name__}: {self.examples} examples", flush=True)
         self.model = Model(QUEUES)
         self.history = History()
         self.real.reset(QUEUES)
@@ -257,42 +262,50 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(target=terms)
     def first_leader(self) -> MultipleResults[Term]:
-        return self.change_leader("server-1", over=False)
+        return self.change_leader("server-1", over=False, silence=None)
 
-    @rule(target=terms, holder=st.sampled_from(["server-1", "server-2"]), over=st.booleans())
-    def change_leader(self, holder: str, over: bool) -> MultipleResults[Term]:
+    @rule(
+        target=terms,
+        holder=st.sampled_from(["server-1", "server-2"]),
+        over=st.booleans(),
+        silence=st.sampled_from([None, None, "late", "outage"]),
+    )
+    def change_leader(self, holder: str, over: bool, silence: str | None) -> MultipleResults[Term]:
         if over:
             self.real.leader_is_over()
             self.model.leader_is_over()
+        if silence:
+            self.real.nobody_ticks(silence)
+            self.model.nobody_ticks(silence)
         term = self.real.take_leadership(holder)
         assert term == self.model.take_leadership(holder)
         return multiple(Term(term, holder)) if term else multiple()
 
     @rule(term=terms, resigns=st.booleans())
     def renew_or_resign(self, term: Term, resigns: bool) -> None:
-        leads = self.model.leads(*term)
         if not resigns:
-            assert self.real.renew_leadership(term) == leads
+            assert self.real.renew_leadership(term) == self.model.renew_leadership(*term)
             return
         self.real.resign_leadership(term)
-        if leads:
+        if self.model.leads(*term):
             self.model.leader_is_over()
 
     @rule(
         data=st.data(),
-        old=st.none() | terms,
+        old=st.none() | st.none() | terms,
         queue=st.sampled_from(QUEUES),
-        batch=st.integers(1, 4),
+        batches=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     )
-    def tick(self, data: st.DataObject, old: Term | None, queue: str, batch: int) -> None:
-        verb = data.draw(st.sampled_from(self._due() or TICKS))
+    def tick(self, data: st.DataObject, old: Term | None, queue: str, batches: list[int]) -> None:
         at = self.model.leader
         assert at is not None
         term = old or Term(at.term, at.holder)
         leads = self.model.leads(*term)
-        moved = getattr(self, f"_{verb}")(term, leads, queue, batch)
-        assert leads or not moved, "I8: a statement of an old term changed rows"
-        self.met[f"{verb} moved" if leads else f"{verb} refused"] += moved if leads else 1
+        for batch in batches:
+            verb = data.draw(st.sampled_from(self._due() or TICKS))
+            moved = getattr(self, f"_{verb}")(term, leads, queue, batch)
+            assert leads or not moved, "I8: a statement of an old term changed rows"
+            self.met[f"{verb} moved" if leads else f"{verb} refused"] += moved if leads else 1
 
     def _due(self) -> list[str]:
         jobs, sessions = self.model.jobs.values(), self.model.sessions
@@ -300,6 +313,7 @@ class Machine(RuleBasedStateMachine):
             "lose_sessions": any(s.silent and not s.lost for s in sessions.values()),
             "expire": any(j.session is not None and sessions[j.session].lost for j in jobs),
             "fail_overdue": any(j.past_deadline for j in jobs),
+            "tick": bool(self.model.leader and self.model.leader.ticked != "recent"),
             "promote": any(j.state is State.SCHEDULED and j.turn for j in jobs),
         }
         return [verb for verb in TICKS if due.get(verb)]
@@ -328,6 +342,11 @@ class Machine(RuleBasedStateMachine):
 
     def _fold_depths(self, term: Term, leads: bool, queue: str, batch: int) -> int:
         return self.real.fold_depths(term)
+
+    def _tick(self, term: Term, leads: bool, queue: str, batch: int) -> int:
+        ticked = self.real.tick(term)
+        assert not leads or ticked == self.model.tick()
+        return ticked
 
     # --- time ----------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
 
 Three things are left to the database, and the model only says whether its choice was a legal one: the
 number of a new session, the fence of a new lease, and which of several equals a batch takes. Time does
-not pass by itself: `comes_due`, `falls_silent`, `passes_deadline` and `leader_is_over` move it.
+not pass by itself: `comes_due`, `falls_silent`, `passes_deadline`, `leader_is_over` and `nobody_ticks`
+move it.
 """
 
 from __future__ import annotations
@@ -130,11 +131,12 @@ class Session:
 
 @dataclass
 class Leader:
-    """The leader's row."""
+    """The leader's row. ticked: when the scheduler last gave a sign: recent, late or outage."""
 
     term: int
     holder: str
     over: bool = False
+    ticked: str = "recent"
 
 
 def ceiling_ms(failures: int) -> float:
@@ -331,8 +333,37 @@ class Model:
         """The new term; None: somebody leads."""
         if self.leader is not None and not self.leader.over:
             return None
-        self.leader = Leader(self.leader.term + 1 if self.leader else 1, holder)
+        before = self.leader or Leader(0, "")
+        self.leader = Leader(before.term + 1, holder, ticked=before.ticked)
         return self.leader.term
+
+    def renew_leadership(self, term: int, holder: str) -> bool:
+        """Whether it leads (again): also when its lease was over, while nobody took its place."""
+        renews = self.leader is not None and (self.leader.term, self.leader.holder) == (
+            term,
+            holder,
+        )
+        if self.leader is not None and renews:
+            self.leader.over = False
+        return renews
+
+    def nobody_ticks(self, ticked: str) -> None:
+        """The scheduler's last sign lies some time back."""
+        assert self.leader is not None
+        self.leader.ticked = ticked
+
+    def tick(self) -> int:
+        """A sign; after an outage every session that is not lost gets its time back first (I9)."""
+        assert self.leader is not None
+        if self.leader.ticked == "outage":
+            for session in self.sessions.values():
+                session.silent = session.silent if session.lost else 0
+        self.leader.ticked = "recent"
+        return 1
+
+    @property
+    def _ticks(self) -> bool:
+        return self.leader is not None and self.leader.ticked == "recent"
 
     def leader_is_over(self) -> None:
         """The leader's lease runs out, or it resigns."""
@@ -341,6 +372,8 @@ class Model:
 
     def lose_sessions(self, batch: int) -> list[int]:
         """expire, first step: silent sessions are lost for good, the longest silent first."""
+        if not self._ticks:
+            return []
         silent = [(s.silent, at) for at, s in self.sessions.items() if s.silent and not s.lost]
         lost = [at for _, at in sorted(silent)[:batch]]
         for at in lost:
@@ -366,6 +399,8 @@ class Model:
 
     def fail_overdue(self, batch: int) -> list[tuple[Lease, State]]:
         """fail, by the deadline: those that passed it first come first."""
+        if not self._ticks:
+            return []
         late = [(j.past_deadline, k) for k, j in self.jobs.items() if j.past_deadline]
         jobs = [(key, self.jobs[key]) for _, key in sorted(late)[:batch]]
         for _, job in jobs:

@@ -28,7 +28,7 @@ from tests.machine.pure import SNOOZE_MS, Answer, Body, Heard, Held, Key, Lease,
 
 T = TypeVar("T")
 
-# Later than any test, and the beginning of what is over: turn n is n seconds after it.
+# Later than any test, and the beginning of what is over: turn n is n minutes after it.
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 OVER = datetime(2020, 1, 1, tzinfo=UTC)
 HOUR_S = 3600.0
@@ -78,7 +78,8 @@ select 'session', to_jsonb(array[session_id::text, epoch::text, lost::text,
 union all
 select 'queue', to_jsonb(array[name, paused::text]) from atlasqueue.queues
 union all
-select 'leader', to_jsonb(array[term::text, holder, (expires_at < clock_timestamp())::text])
+select 'leader', to_jsonb(array[term::text, holder, (expires_at < clock_timestamp())::text,
+    case when ticked_at = %(later)s then 'recent' when ticked_at > %(middle)s then 'late' else 'outage' end])
 from atlasqueue.leader
 union all
 select 'depth', to_jsonb(array[queue, sum(scheduled)::text, sum(ready)::text, sum(leased)::text,
@@ -102,6 +103,10 @@ held as (
 heard as (
     update atlasqueue.sessions set expires_at = %(later)s
     where expires_at > %(middle)s and expires_at <> %(later)s
+),
+ticked as (
+    update atlasqueue.leader set ticked_at = %(later)s
+    where ticked_at > clock_timestamp() - interval '1 minute' and ticked_at <> %(later)s
 )
 select queue, job_id::text, extract(epoch from run_at - clock_timestamp())::float8 * 1000 from anew
 """
@@ -281,10 +286,14 @@ class Real:
 
     def fold_depths(self, term: Term) -> int:
         """How many deltas were folded; what they add up to is part of the state."""
-        count = "select count(*)::int from atlasqueue.depth_deltas"
-        before = self._sql(count)[0][0]
-        self._run(scheduler.fold_depths_if_leader(self._database, term))
-        return before - self._sql(count)[0][0]
+        return self._run(scheduler.fold_depths_if_leader(self._database, term))
+
+    def tick(self, term: Term) -> int:
+        """As scheduler/tick.py does it: a sign, or after an outage the grace and a sign."""
+        if self._run(scheduler.tick_if_leader(self._database, term, HOUR_S)):
+            return 1
+        extended = scheduler.extend_by_outage_if_leader(self._database, term, HOUR_S)
+        return int(self._run(extended) is not None)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -304,8 +313,15 @@ class Real:
         """The leader's lease is over."""
         self._over("leader set expires_at", "true", 0, None)
 
+    def nobody_ticks(self, ticked: str) -> None:
+        """The scheduler's last sign: half an hour ago, or before all that is over."""
+        at = (
+            datetime.now(UTC) - timedelta(minutes=30) if ticked == "late" else OVER - timedelta(365)
+        )
+        self._sql("update atlasqueue.leader set ticked_at = %(at)s", at=at)
+
     def _over(self, what: str, which: str, turn: int, key: Key | None) -> None:
-        at = OVER + timedelta(seconds=turn)
+        at = OVER + timedelta(minutes=turn)
         params = {"queue": key.queue, "job_id": key.job_id} if key else {}
         self._sql(f"update atlasqueue.{what} = %(at)s where {which}", at=at, **params)
 

@@ -31,7 +31,7 @@ MET = """
     enqueue stored, enqueue conflict, lease, promote moved, redrive, purge, reopen, reopen not live,
     heartbeat, heartbeat not live, heartbeat told lost, reconcile, cancel requested, cancel cancelled,
     complete applied, complete stale, fail applied, fail stale, reject applied, snooze applied,
-    snooze already_applied, release applied, release already_applied, unknown_kind applied,
+    snooze already_applied, release applied, unknown_kind applied, tick moved, tick refused,
     lose_sessions moved, lose_sessions refused, expire moved, expire refused, fail_overdue moved,
     promote refused
 """
@@ -61,6 +61,7 @@ class Broken(NamedTuple):
 BROKEN = [
     Broken("complete_jobs_if_fenced", " and l.fence = u.fence"),
     Broken("lose_sessions_if_leader", "term = %(term)s and holder = %(holder)s and "),
+    Broken("lose_sessions_if_leader", "and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'"),
     Broken("expire_leases_if_leader", "where s.lost\n        and", "where"),
     Broken("redrive_dead_letters_if_dead", "0, 0, deliveries, fence, 'r'", "0, 0, 0, fence, 'r'"),
 ]
