@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 WORKERS ?= 2
+SEEDS ?= 200
 
-.PHONY: help venv demo dev test bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test model bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -47,6 +48,9 @@ bench-plots: $(STAMP) ## Draw the curves of a run (RUN=file.json; default: the n
 	@test -e .tools/bench/bin/python || $(PYTHON) -m venv .tools/bench
 	@.tools/bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@.tools/bench/bin/python -m benchmarks.harness.plots $(or $(RUN),$(lastword $(sort $(wildcard benchmarks/results/own-*.json))))
+
+model: $(STAMP) ## Check the models: random verbs on the real store (SEEDS=10000 for many), TLC on models/*.cfg
+	@$(BIN)/python scripts/model.py --seeds $(SEEDS) $(ARGS)
 
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .

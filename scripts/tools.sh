@@ -20,6 +20,9 @@ go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 go_tool protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 go_tool protoc-gen-go-grpc google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
+echo "fetching TLC (models)"
+why=$(scripts/tlc.sh) || missing+=("$why")
+
 if [ ! -e /usr/lib/postgresql/15/bin/postgres ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing PostgreSQL 15"

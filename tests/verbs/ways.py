@@ -231,19 +231,17 @@ WAYS = (
         otherwise="LOST",
     ),
     _reported(Verb.COMPLETE, "complete", (State.SUCCEEDED,), (State.SUCCEEDED,)),
-    # A job whose cancel was requested ends as cancelled whatever its worker reports but complete; so
-    # each of those reports, repeated, was applied.
-    _reported(
-        Verb.FAIL, "fail", (State.SCHEDULED, State.DEAD, CANCELLED), (State.SCHEDULED, CANCELLED)
-    ),
-    _reported(Verb.REJECT, "reject", (State.DEAD, CANCELLED), (State.DEAD, CANCELLED)),
+    # A job whose cancel was requested ends as cancelled whatever its worker reports but complete; snooze,
+    # release and cancel leave no other trace, so of them a repeat cannot be told from another outcome.
+    _reported(Verb.FAIL, "fail", (State.SCHEDULED, State.DEAD, CANCELLED), (State.SCHEDULED,)),
+    _reported(Verb.REJECT, "reject", (State.DEAD, CANCELLED), (State.DEAD,)),
     _reported(Verb.SNOOZE, "snooze", (State.SCHEDULED, CANCELLED), (CANCELLED,)),
     _reported(Verb.RELEASE, "release", (State.READY, CANCELLED), (State.READY, CANCELLED)),
     _reported(
         Verb.UNKNOWN_KIND,
         "unknown_kind",
         (State.SCHEDULED, State.DEAD, CANCELLED),
-        (CANCELLED,),
+        (),
     ),
     _reported(Verb.CANCEL, "cancel", (CANCELLED,), (CANCELLED,)),
     Way(

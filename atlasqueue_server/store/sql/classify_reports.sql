@@ -1,7 +1,8 @@
 -- After a report moved fewer jobs than were sent: what the others are. A new statement, because the
 -- winner of a row lock is invisible to the loser's own snapshot. retry: report it again.
 -- outcome: s complete, f fail, r reject, z snooze, l release, c cancel, k unknown kind.
--- The last fence, carried on every move, is what tells a repeat from a stale report.
+-- The last fence, carried on every move, is what tells a repeat from a stale report. f, r and k leave a
+-- row in failures, which alone proves them; of z, l and c a job that was cancelled keeps no more than that.
 select
     u.fence,
     case
@@ -12,7 +13,7 @@ select
         when exists (
             select from atlasqueue.finished d
             where d.queue = %(queue)s and d.job_id = u.job_id and d.fence = u.fence
-                and (d.state = 's') = (u.outcome = 's')
+                and u.outcome in ('s', 'c', 'z', 'l') and (d.state = 's') = (u.outcome = 's')
         ) then 'already_applied'
         when u.outcome in ('f', 'r', 'k') and exists (
             select from atlasqueue.failures f
