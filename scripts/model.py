@@ -59,7 +59,9 @@ def list_models() -> list[Model]:
     for path in MODELS.glob("*.cfg"):
         head = HEAD.match(path.read_text())
         if head is None:
-            raise ValueError(f"{path.name}: the first two lines must say what it is, and 'Expected: …'")
+            raise ValueError(
+                f"{path.name}: the first two lines must say what it is, and 'Expected: …'"
+            )
         found.append(Model(path.stem, head["says"], head["breaks"], bool(head["slow"])))
     return sorted(found, key=lambda m: (m.breaks is not None, m.slow, m.name))
 
@@ -96,7 +98,10 @@ def check(model: Model, jar: Path, workers: str = "auto") -> Verdict:
 
 def _row(*cells: object) -> None:
     widths = (26, 20, 12, 9, 20)
-    print(" ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, (*widths, 0), strict=True)), flush=True)
+    print(
+        " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, (*widths, 0), strict=True)),
+        flush=True,
+    )
 
 
 def _check_models(traces: bool) -> bool:
@@ -121,7 +126,17 @@ def _check_models(traces: bool) -> bool:
 def _check_machine(seeds: int) -> bool:
     """The random verbs, each shard a process; what they print on their way is shown."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-o", "addopts="]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+    ]
     command += ["--import-mode=importlib", "-p", "no:xdist"]
     test = "tests/machine/test_machine.py::test_the_store_does_what_the_model_does"
     shards = [
@@ -132,11 +147,14 @@ def _check_machine(seeds: int) -> bool:
         )
         for shard in range(SHARDS)
     ]
-    good = all([shard.wait() == 0 for shard in shards])
+    codes = [shard.wait() for shard in shards]
+    good = not any(codes)
     took = f"{time.monotonic() - began:.0f} s"
     _row("model", "expected", "states", "took", "invariant broken", "verdict")
     said = "as expected" if good else "NOT AS EXPECTED: the verbs are printed above"
-    _row("random verbs", "the same", f"{seeds} seeds", took, "nothing" if good else "see above", said)
+    _row(
+        "random verbs", "the same", f"{seeds} seeds", took, "nothing" if good else "see above", said
+    )
     return good
 
 

@@ -47,7 +47,7 @@ class Reporter:
 
     async def _flush(self, outcomes: Sequence[Outcome]) -> list[Reported]:
         answers: list[Reported | None] = [None] * len(outcomes)
-        for indices in _by_distinct_fences(outcomes):
+        for indices in by_distinct_fences(outcomes):
             settled = await self._settle([outcomes[i] for i in indices])
             for i in indices:
                 answers[i] = settled[outcomes[i].fence]
@@ -97,7 +97,7 @@ class Reporter:
                     self._signals.job_moved(outcome.job_id)
 
 
-def _by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
+def by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
     """Indices in rounds: one lease twice is settled one after the other, and the first decides."""
     left: Sequence[int] = range(len(outcomes))
     while left:

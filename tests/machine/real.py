@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from atlasqueue_server.domain.report import by_distinct_fences
 from atlasqueue_server.model.jobs import Enqueued, HeldJob, NewJob, Outcome, OutcomeKind
 from atlasqueue_server.model.jobs import ReportStatus as Status
 from atlasqueue_server.model.retry import RetryPolicy
@@ -235,17 +236,26 @@ class Real:
         )
 
     def report(self, batch: Sequence[Told]) -> list[Answer]:
-        """As domain/report.py does it: those that move, then a second statement for the others."""
+        """As domain/report.py does it: distinct fences, those that move, then a second statement for
+        the others."""
+        outcomes = [_outcome(told) for told in batch]
+        answers: dict[int, Answer] = {}
+        for indices in by_distinct_fences(outcomes):
+            found = self._report([outcomes[i] for i in indices])
+            answers |= {i: found[outcomes[i].fence] for i in indices}
+        return [answers[i] for i in range(len(batch))]
+
+    def _report(self, outcomes: Sequence[Outcome]) -> dict[int, Answer]:
         groups: dict[tuple[str, OutcomeKind], list[Outcome]] = defaultdict(list)
-        for told in sorted(batch, key=lambda t: t.lease.key.job_id):
-            groups[told.lease.key.queue, told.kind].append(_outcome(told))
+        for outcome in sorted(outcomes, key=lambda o: o.job_id):
+            groups[outcome.queue, outcome.kind].append(outcome)
         moved = self._run(report.report_if_fenced(self._database, groups))
-        answers = {lease: Answer(Status.APPLIED, state) for lease, state in moved.items()}
-        for (queue, _), outcomes in groups.items():
-            rest = [o for o in outcomes if (queue, o.job_id, o.fence) not in moved]
+        answers = {fence: Answer(Status.APPLIED, state) for fence, state in moved.items()}
+        for (queue, _), grouped in groups.items():
+            rest = [o for o in grouped if o.fence not in moved]
             found = self._run(report.classify_reports(self._database, queue, rest)) if rest else {}
-            answers |= {(queue, *at): Answer(Status(answer)) for at, answer in found.items()}
-        return [answers[(*told.lease.key, told.lease.fence)] for told in batch]
+            answers |= {fence: Answer(Status(answer)) for fence, answer in found.items()}
+        return answers
 
     # --- the scheduler -------------------------------------------------------------------------
 
