@@ -28,7 +28,6 @@ def main(
         str,
         typer.Option(envvar="ATLASQUEUE_DATABASE_URL", help="The database that the run has left"),
     ],
-    leader_lease: Annotated[float, typer.Option(help="The servers' leader lease, seconds")] = 5.0,
     expiry_slack: Annotated[
         float, typer.Option(help="How long a lease may outlive its worker beyond its timeout (I6)")
     ] = 2.0,
@@ -44,7 +43,7 @@ def main(
         verdict = check(
             read_history(history),
             read_final(database_url),
-            Bounds(expiry_slack_s=expiry_slack, leader_lease_s=leader_lease),
+            Bounds(expiry_slack_s=expiry_slack),
         )
     except (HistoryError, psycopg.Error) as error:
         typer.echo(f"error: {error}", err=True)

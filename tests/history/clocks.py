@@ -1,10 +1,10 @@
 """I6, I8 and I9: leaders, terms, and how long leases live.
 
 The hard part is time. A lease may outlive its worker by its visibility timeout and 2 s "in which a leader
-ticks": time counts only between two touches of the leader's row by the same term that are close together.
+ticks": time counts only between two ticks of one term that are close together.
 
-    leader's row   r   r   r        (killed)            r   r   r   r
-    counted        ├───┼───┤                            ├───┼───┼───┤
+    ticks     t   t   t        (killed)            t   t   t   t
+    counted   ├───┼───┤                            ├───┼───┼───┤
 
 And a worker counts as alive only by its own word: a thread of it writes a line five times a second. Where
 those lines have a hole (stopped, starved, killed), or the test's own witness has one (the whole machine
@@ -36,12 +36,11 @@ class Ticking:
     """The time in which a leader ticked."""
 
     def __init__(self, final: Final, bounds: Bounds) -> None:
-        rows = sorted(final.terms, key=lambda r: r.at)
-        close = bounds.leader_lease_s / 2
+        ticks = sorted({(row.ticked, row.term) for row in final.terms})
         spans = [
-            (before.at, after.at)
-            for before, after in pairwise(rows)
-            if before.term == after.term and after.at - before.at <= close
+            (before, after)
+            for (before, term), (after, next_term) in pairwise(ticks)
+            if term == next_term and after - before <= bounds.tick_gap_s
         ]
         self._starts = [start for start, _ in spans]
         self._spans = spans
@@ -51,7 +50,7 @@ class Ticking:
         index = bisect_right(self._starts, time)
         if not index:
             return 0.0
-        start, end = self._spans[index - 1]
+        _, end = self._spans[index - 1]
         return self._sums[index] - max(0.0, end - time)
 
     def between(self, start: float, end: float) -> float:

@@ -48,7 +48,7 @@ class TermRow:
 
     term: int
     began: float
-    at: float
+    ticked: float
     actor: str
 
 
@@ -161,7 +161,7 @@ def _read_journal(connection: Connection, final: Final) -> None:
         for row in _rows(
             connection,
             """
-            select term, extract(epoch from began)::float8, extract(epoch from at)::float8, actor
+            select term, extract(epoch from began)::float8, extract(epoch from ticked_at)::float8, actor
             from journal.terms order by id
             """,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from tests.history.events import Delivered, JobKey
 from tests.history.final import Final, Move
@@ -35,7 +36,7 @@ def check_i3(history: History, final: Final) -> Violations:
 def _fences_rise(key: JobKey, deliveries: list[Delivered]) -> Violations:
     # By the database's count: a worker that was stopped writes its line late.
     ordered = sorted(deliveries, key=lambda d: (d.deliveries, d.fence))
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if after.fence < before.fence:
             what = f"fence fell from {before.fence} to {after.fence}"
             yield fell("I3", key, what, before, after)
@@ -72,7 +73,7 @@ def check_i5(history: History, final: Final) -> Violations:
             yield fell(
                 "I5", key, f"was leased {leases} times with {reasons} reasons to lease it again"
             )
-        for before, after in zip(moves, moves[1:], strict=False):
+        for before, after in pairwise(moves):
             if before.place == after.place == "leased":
                 what = f"was leased twice at once (moves {before.number} and {after.number})"
                 yield fell("I5", key, what)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tests.history.events import Cancelled, Delivered, JobKey, Purged, Redriven, Reported, Seen
 from tests.history.final import Final, Move, Standing
 from tests.history.history import History
@@ -47,7 +49,7 @@ def check_i2(history: History, final: Final) -> Violations:
 
 def _one_outcome(key: JobKey, accepted: list[Reported], redrives: int) -> Violations:
     outcomes = {(r.fence, r.outcome): r for r in accepted}
-    by_fence = {fence: outcome for fence, outcome in outcomes}
+    by_fence = dict(outcomes)
     if len(outcomes) > len(by_fence):
         yield fell("I2", key, "two outcomes were accepted under one fence", *outcomes.values())
     elif len(outcomes) > 1 + redrives:
@@ -56,7 +58,7 @@ def _one_outcome(key: JobKey, accepted: list[Reported], redrives: int) -> Violat
 
 
 def _final_is_final(key: JobKey, moves: list[Move]) -> Violations:
-    for before, after in zip(moves, moves[1:], strict=False):
+    for before, after in pairwise(moves):
         if after.place == "gone":
             continue
         moved = f"moves {before.number} and {after.number}"

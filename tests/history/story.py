@@ -28,12 +28,11 @@ from tests.history.events import (
 )
 from tests.history.final import Final, Move, SessionRow, Standing, TermRow
 from tests.history.history import History
-from tests.history.verdict import Bounds, Verdict
+from tests.history.verdict import Verdict
 
 QUEUE = "q"
 AHEAD = 1000.0
 VISIBILITY_S = 3.0
-BOUNDS = Bounds(expiry_slack_s=2.0, leader_lease_s=1.0)
 ARRIVES = {
     "complete": ("succeeded", ""),
     "cancel": ("cancelled", ""),
@@ -174,4 +173,4 @@ class Story:
     def check(self) -> Verdict:
         """What the checker says."""
         self.final.now = self.now + AHEAD
-        return check(History(self.events), self.final, BOUNDS)
+        return check(History(self.events), self.final)

@@ -70,5 +70,5 @@ def test_a_torn_last_line_is_what_a_killed_process_leaves(tmp_path: Path) -> Non
 @pytest.mark.parametrize("line", ["nonsense", '{"event": "unheard"}', '{"event": "clock"}'])
 def test_a_line_that_is_no_event_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f"{line}\n")
-    with pytest.raises(HistoryError, match="a.jsonl:1"):
+    with pytest.raises(HistoryError, match=r"a\.jsonl:1"):
         read_history([tmp_path])

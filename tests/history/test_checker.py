@@ -383,7 +383,7 @@ def test_time_without_a_leader_is_not_counted_for_i6() -> None:
     lease_outlives_worker(story)
     # The same with a hole in the ticks as long as the lease's second life.
     death = story.events[-1].at + 1000
-    story.final.terms = [r for r in story.final.terms if not death + 1 < r.at < death + 3]
+    story.final.terms = [r for r in story.final.terms if not death + 1 < r.ticked < death + 3]
     assert story.check().fallen == []
 
 

@@ -41,11 +41,11 @@ class Bounds:
     """What the checker has to know of the run; seconds.
 
     expiry_slack_s: the "+ 2 s" of I6.
-    leader_lease_s: a leader's row touched twice within half of it ticked in between.
+    tick_gap_s: a leader that ticked twice within it ticked in between.
     """
 
     expiry_slack_s: float = 2.0
-    leader_lease_s: float = 5.0
+    tick_gap_s: float = 1.0
 
 
 @dataclass
