@@ -1,8 +1,8 @@
 """Puts a server together, runs it, and takes it down in order.
 
 start   schema checked ─▶ pool ─▶ domain ─▶ gRPC and HTTP ports ─▶ scheduler
-drain   health says NOT_SERVING ─▶ no more leases, streams told to go away ─▶ calls in flight end
-stop    scheduler resigns ─▶ what was let in is committed ─▶ ports, pool
+drain   scheduler resigns ─▶ health says NOT_SERVING ─▶ no more leases, streams told to go away
+stop    calls in flight end ─▶ what was let in is committed ─▶ ports, pool
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.config import ServerConfig
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
@@ -37,13 +38,15 @@ from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
 from atlasqueue_server.rpc.binding import Rpc, bind
 from atlasqueue_server.rpc.jobs import JobHandlers
 from atlasqueue_server.rpc.queues import QueueHandlers
-from atlasqueue_server.rpc.server import GrpcServer
+from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
 from atlasqueue_server.rpc.workers import WorkerHandlers
 from atlasqueue_server.scheduler.depths import FoldDepths
 from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
 from atlasqueue_server.scheduler.leader import Leader
+from atlasqueue_server.scheduler.observe import LoopCollector
 from atlasqueue_server.scheduler.promote import Promote
 from atlasqueue_server.scheduler.prune import Partitions, Prune
+from atlasqueue_server.scheduler.tick import Tick
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
@@ -87,6 +90,7 @@ class Application:
             self.database,
             self.server_id,
             [
+                Tick(self.database, config.leader_lease_seconds),
                 Expire(self.database, self.signals),
                 FailOverdue(self.database, self.signals),
                 Promote(self.database, self.signals),
@@ -95,9 +99,16 @@ class Application:
                 Partitions(self.database),
                 Prune(self.database),
             ],
+            config.leader_lease_seconds,
+            self.signals,
         )
+        self.metrics.registry.register(LoopCollector(self.leader))
         rpcs = self._bind()
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics)
+        options = GrpcOptions(
+            max_connection_age_s=config.max_connection_age_seconds,
+            write_timeout_s=config.write_timeout_seconds,
+        )
+        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._draining = False
@@ -110,7 +121,11 @@ class Application:
                 self.enqueuer, self.jobs, canceller, self.watcher
             ),
             worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
-                self.workers, self.reporter, self.dispatcher, self.server_id
+                self.workers,
+                self.reporter,
+                self.dispatcher,
+                self.server_id,
+                self.config.ping_interval_seconds,
             ),
             queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"]: QueueHandlers(
                 self.queues, dead_letters, Cluster(self.database)
@@ -138,7 +153,7 @@ class Application:
             await self.database.close()
             raise
         self.links.start(address(host, self.grpc_port), VERSION)
-        self._election = asyncio.create_task(self.leader.run(), name="leader")
+        self._election = supervise.start("leader", self.leader.run)
         log.info(
             "serving",
             server=self.server_id,
@@ -148,17 +163,17 @@ class Application:
         )
 
     async def drain(self) -> None:
-        """Clients go elsewhere: health says so, streams are told to go away."""
+        """Clients go elsewhere: health says so, another leads, streams are told to go away."""
         self._draining = True
+        if self._election is not None:
+            self._election.cancel()
+            await asyncio.gather(self._election, return_exceptions=True)
         await self._grpc.drain()
         self.dispatcher.drain()
         self.watcher.close()
 
     async def stop(self) -> None:
         """Ends in order; what was let in is committed first."""
-        if self._election is not None:
-            self._election.cancel()
-            await asyncio.gather(self._election, return_exceptions=True)
         await self._grpc.stop(self.config.drain_grace_seconds)
         await self._http.stop(self.config.drain_grace_seconds)
         await self.enqueuer.close()

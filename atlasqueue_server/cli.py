@@ -98,6 +98,29 @@ ConnectionAge = Annotated[
         rich_help_panel=_TUNING,
     ),
 ]
+LeaderLease = Annotated[
+    float | None,
+    typer.Option(
+        help="Another server leads the scheduler so long after its leader was last heard, 0.5 to 60. "
+        "Default: 5.",
+        rich_help_panel=_TUNING,
+    ),
+]
+PingInterval = Annotated[
+    float | None,
+    typer.Option(
+        help="Streams of workers are pinged so often, 0.2 to 60; a worker that misses pings opens "
+        "its stream elsewhere. Default: 5.",
+        rich_help_panel=_TUNING,
+    ),
+]
+WriteTimeout = Annotated[
+    float | None,
+    typer.Option(
+        help="A stream whose client does not read for so long is closed, 0.5 to 300. Default: 15.",
+        rich_help_panel=_TUNING,
+    ),
+]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error. Default: info.")]
 LogFormat = Annotated[str | None, typer.Option(help="console or json. Default: console.")]
 DataDirectory = Annotated[
@@ -130,6 +153,9 @@ def serve(
     database_pool_max: PoolMax = None,
     drain_grace_seconds: DrainGrace = None,
     max_connection_age_seconds: ConnectionAge = None,
+    leader_lease_seconds: LeaderLease = None,
+    ping_interval_seconds: PingInterval = None,
+    write_timeout_seconds: WriteTimeout = None,
 ) -> None:
     """Run a server on a database that `migrate` has prepared."""
     flags = dict(locals())

@@ -85,6 +85,24 @@ class ServerConfig(BaseSettings):
         le=86_400,
         description="gRPC connections are renewed after so long; 0: never",
     )
+    leader_lease_seconds: float = Field(
+        default=limits.LEADER_LEASE_S,
+        ge=limits.LEADER_LEASE_S_MIN,
+        le=limits.LEADER_LEASE_S_MAX,
+        description="Another server leads so long after the leader was last heard",
+    )
+    ping_interval_seconds: float = Field(
+        default=limits.PING_INTERVAL_S,
+        ge=limits.PING_INTERVAL_S_MIN,
+        le=limits.PING_INTERVAL_S_MAX,
+        description="Streams of workers are pinged so often",
+    )
+    write_timeout_seconds: float = Field(
+        default=limits.WRITE_TIMEOUT_S,
+        ge=limits.WRITE_TIMEOUT_S_MIN,
+        le=limits.WRITE_TIMEOUT_S_MAX,
+        description="A stream whose client does not read for so long is closed",
+    )
 
     @classmethod
     def settings_customise_sources(

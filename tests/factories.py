@@ -160,14 +160,18 @@ async def open_database(url: str, **settings: int) -> AsyncIterator[Database]:
 
 
 async def take_term_by_force(url: str, holder: str = "tests") -> Term:
-    """A term of an hour that no server can take over: a leader that runs loses it at once."""
+    """A term of an hour that no server can take over: a leader that runs loses it at once.
+
+    It counts as ticking all the time, so that no outage keeps its statements from expiring anything.
+    """
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         cursor = await connection.execute(
             """
             insert into atlasqueue.leader as l (term, holder, expires_at, ticked_at)
-            values (1, %(holder)s, clock_timestamp() + interval '1 hour', clock_timestamp())
+            values (1, %(holder)s, clock_timestamp() + interval '1 hour', 'infinity')
             on conflict (one) do update set
-                term = l.term + 1, holder = excluded.holder, expires_at = excluded.expires_at
+                term = l.term + 1, holder = excluded.holder, expires_at = excluded.expires_at,
+                ticked_at = excluded.ticked_at
             returning term
             """,
             {"holder": holder},

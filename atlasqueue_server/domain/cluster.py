@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.store import cluster as store
 from atlasqueue_server.store.cluster import ServerRow
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.sessions import SessionRow, list_sessions
 
-SEEN_WITHIN_S = 15.0
 SESSION_ID_MAX = 2**63 - 1
 
 
@@ -35,7 +35,7 @@ class Cluster:
 
     async def view(self) -> ClusterView:
         """Servers and leader."""
-        rows = await store.get_cluster(self._database, SEEN_WITHIN_S)
+        rows = await store.get_cluster(self._database, limits.PRESENT_WITHIN_S)
         row = rows[0]
         left = row.leader_time_left_s or 0.0
         leader = row.leader if row.leader and left > 0 else ""

@@ -7,13 +7,14 @@ import contextlib
 
 import structlog
 
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.signals import NOTIFY_INTERVAL_S, Signals
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store import cluster as store
 from atlasqueue_server.store.database import Database
 
-PRESENCE_S = 5.0
-RECONNECT_S = 1.0
+LAST_WORDS_S = 2.0
 
 log = structlog.get_logger("atlasqueue.links")
 
@@ -25,30 +26,33 @@ class Links:
         self._database = database
         self._signals = signals
         self._server_id = server_id
+        self._address = self._version = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, address: str, version: str) -> None:
         """Begins; `address` is what the cluster shows."""
-        loop = asyncio.get_running_loop()
+        self._address, self._version = address, version
         self._tasks = [
-            loop.create_task(self._say_alive(address, version), name="presence"),
-            loop.create_task(self._send(), name="notify"),
-            loop.create_task(self._receive(), name="listen"),
+            supervise.start("presence", self._say_alive),
+            supervise.start("notify", self._send),
+            supervise.start("listen", self._receive),
         ]
 
     async def stop(self) -> None:
-        """Ends, and takes the server's row away."""
+        """Ends, says what is left to say, and takes the server's row away."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(Unavailable):
-            await store.forget_servers(self._database, self._server_id)
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while (message := self._signals.take_message(self._server_id)) is not None:
+                    await store.notify(self._database, message)
+                await store.forget_server(self._database, self._server_id)
 
-    async def _say_alive(self, address: str, version: str) -> None:
+    async def _say_alive(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):
-                await store.record_server(self._database, self._server_id, address, version)
-            await asyncio.sleep(PRESENCE_S)
+            await store.record_server(self._database, self._server_id, self._address, self._version)
+            await asyncio.sleep(limits.PRESENCE_S)
 
     async def _send(self) -> None:
         while True:
@@ -59,13 +63,9 @@ class Links:
             await asyncio.sleep(NOTIFY_INTERVAL_S)
 
     async def _receive(self) -> None:
-        while True:
-            try:
-                async with store.listening(self._database.url) as messages:
-                    async for message in messages:
-                        self._signals.receive(message, self._server_id)
-            except Unavailable:
-                log.debug("listen_lost")
-            except (ValueError, KeyError, AttributeError):
-                log.warning("strange_message")
-            await asyncio.sleep(RECONNECT_S)
+        async with store.listening(self._database.url) as messages:
+            async for message in messages:
+                try:
+                    self._signals.receive(message, self._server_id)
+                except (ValueError, KeyError, AttributeError, TypeError):
+                    log.warning("strange_message")

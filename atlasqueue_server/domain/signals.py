@@ -18,8 +18,10 @@ from atlasqueue_server.model.jobs import LeaseName
 A = TypeVar("A")
 
 NOTIFY_INTERVAL_S = 0.02
-# PostgreSQL refuses messages of 8000 bytes.
-MESSAGE_ITEMS_MAX = 40
+# PostgreSQL refuses messages of 8000 bytes; the rest is for the envelope.
+MESSAGE_BYTES_MAX = 7000
+# What is said first when there is more to say than a message holds.
+URGENCY = ("vacant", "cancel", "reopened", "lost", "freed", "queue", "ready")
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Signals:
     cancel: list[Callable[[int, LeaseName], None]] = field(default_factory=list)
     queue_changed: list[Callable[[str], None]] = field(default_factory=list)
     moved: list[Callable[[str], None]] = field(default_factory=list)
+    reopened: list[Callable[[int, int], None]] = field(default_factory=list)
+    vacant: list[Callable[[], None]] = field(default_factory=list)
     _out: dict[str, dict[str, None]] = field(default_factory=dict)
     _something: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,6 +61,16 @@ class Signals:
             listener(session_id, lease)
         self._send("cancel", f"{session_id} {lease.queue} {lease.job_id} {lease.fence}")
 
+    def session_reopened(self, session_id: int, epoch: int) -> None:
+        """A session's stream was opened again under this epoch: older ones end."""
+        for listener in self.reopened:
+            listener(session_id, epoch)
+        self._send("reopened", f"{session_id} {epoch}")
+
+    def leadership_vacant(self) -> None:
+        """The leader has resigned; told to the other servers only."""
+        self._send("vacant", "")
+
     def queue_updated(self, queue: str) -> None:
         """A queue was paused, resumed or given another policy."""
         _call(self.queue_changed, queue)
@@ -79,6 +93,13 @@ class Signals:
             _call(self.freed, int(session_id))
         for session_id in parsed.get("lost", ()):
             _call(self.lost, int(session_id))
+        for entry in parsed.get("reopened", ()):
+            session_id, epoch = entry.split(" ")
+            for reopened in self.reopened:
+                reopened(int(session_id), int(epoch))
+        if "vacant" in parsed:
+            for vacant in self.vacant:
+                vacant()
         for entry in parsed.get("cancel", ()):
             session_id, queue, job_id, fence = entry.split(" ")
             for listener in self.cancel:
@@ -90,21 +111,27 @@ class Signals:
 
     async def next_message(self, own_id: str) -> str:
         """The next message for the other servers, once there is something to say."""
-        await self._something.wait()
+        while (message := self.take_message(own_id)) is None:
+            self._something.clear()
+            await self._something.wait()
+        return message
+
+    def take_message(self, own_id: str) -> str | None:
+        """What waits to be said, the urgent first, as far as it fits into one message; None: nothing."""
         message: dict[str, object] = {"from": own_id}
-        room = MESSAGE_ITEMS_MAX
-        for kind in list(self._out):
-            items = list(self._out[kind])[:room]
-            room -= len(items)
-            for item in items:
-                del self._out[kind][item]
-            if not self._out[kind]:
-                del self._out[kind]
+        room = MESSAGE_BYTES_MAX
+        for kind in URGENCY:
+            waiting = self._out.get(kind, {})
+            items: list[str] = []
+            for item in list(waiting):
+                room -= len(item.encode()) + 4
+                if room < 0:
+                    break
+                items.append(item)
+                del waiting[item]
             if items:
                 message[kind] = items
-        if not self._out:
-            self._something.clear()
-        return json.dumps(message)
+        return json.dumps(message) if len(message) > 1 else None
 
 
 def _call(listeners: list[Callable[[A], None]], argument: A) -> None:

@@ -56,8 +56,25 @@ VISIBILITY_TIMEOUT_S_MIN: Final = 1
 VISIBILITY_TIMEOUT_S_MAX: Final = 12 * 3600
 HEARTBEATS_PER_VISIBILITY_TIMEOUT: Final = 3
 PING_INTERVAL_S: Final = 5.0
+PING_INTERVAL_S_MIN: Final = 0.2
+PING_INTERVAL_S_MAX: Final = 60.0
+WRITE_TIMEOUT_S: Final = 15.0
+WRITE_TIMEOUT_S_MIN: Final = 0.5
+WRITE_TIMEOUT_S_MAX: Final = 300.0
 LEASE_ONCE_WAIT_S_MAX: Final = 60
 LEADER_LEASE_S: Final = 5.0
+LEADER_LEASE_S_MIN: Final = 0.5
+LEADER_LEASE_S_MAX: Final = 60.0
+# A follower tries so often, whatever the lease: a new leader is there within lease + 1 s.
+LEADER_POLL_S: Final = 0.25
+# A server says that it lives so often, and is taken for gone when it has not for so long.
+PRESENCE_S: Final = 1.0
+PRESENT_WITHIN_S: Final = 5.0
+# Nobody ticked for the leader's lease and this much more: an outage, and no mere change of leader.
+OUTAGE_MARGIN_S: Final = 5.0
+# Within one term no change of leader explains a gap, so a shorter one is an outage; and nothing is
+# lost or failed by the clock without a tick that recent.
+TICKED_WITHIN_S: Final = 2.0
 
 # retries
 MAX_ATTEMPTS_DEFAULT: Final = 20

@@ -16,12 +16,13 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import MalformedMessage, Overloaded
 from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.errors import RpcFailure, grpc_code, to_status
 
 # A client that does not read for so long loses its stream, and with it the leases on their way.
-WRITE_TIMEOUT_S: Final = 15.0
+WRITE_TIMEOUT_S: Final = limits.WRITE_TIMEOUT_S
 STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
 
 _TRANSPORT: Final = "grpc"

@@ -132,7 +132,9 @@ def leased_job(queue: str, row: LeasedRow) -> worker_service_pb2.LeasedJob:
     return leased
 
 
-def session_opened(session: Session, server_id: str) -> worker_service_pb2.SessionOpened:
+def session_opened(
+    session: Session, server_id: str, ping_s: float = limits.PING_INTERVAL_S
+) -> worker_service_pb2.SessionOpened:
     """A session on the wire."""
     timeout_ms = session.visibility_timeout_ms
     return worker_service_pb2.SessionOpened(
@@ -140,7 +142,7 @@ def session_opened(session: Session, server_id: str) -> worker_service_pb2.Sessi
         epoch=session.epoch,
         visibility_timeout=milliseconds(timeout_ms),
         heartbeat_interval=milliseconds(timeout_ms // limits.HEARTBEATS_PER_VISIBILITY_TIMEOUT),
-        ping_interval=seconds(limits.PING_INTERVAL_S),
+        ping_interval=seconds(ping_s),
         server_id=server_id,
     )
 

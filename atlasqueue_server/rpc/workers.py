@@ -24,12 +24,18 @@ class WorkerHandlers:
     """Proto in, one domain verb, proto out."""
 
     def __init__(
-        self, workers: Workers, reporter: Reporter, dispatcher: Dispatcher, server_id: str
+        self,
+        workers: Workers,
+        reporter: Reporter,
+        dispatcher: Dispatcher,
+        server_id: str,
+        ping_s: float = limits.PING_INTERVAL_S,
     ) -> None:
         self._workers = workers
         self._reporter = reporter
         self._dispatcher = dispatcher
         self._server_id = server_id
+        self._ping_s = ping_s
 
     async def lease(
         self, request: worker_service_pb2.LeaseRequest
@@ -43,9 +49,11 @@ class WorkerHandlers:
         opened = await self._workers.open(terms)
         try:
             yield worker_service_pb2.LeaseResponse(
-                session_opened=convert_out.session_opened(opened.session, self._server_id)
+                session_opened=convert_out.session_opened(
+                    opened.session, self._server_id, self._ping_s
+                )
             )
-            async for event in self._workers.events(opened, limits.PING_INTERVAL_S):
+            async for event in self._workers.events(opened, self._ping_s):
                 for response in _responses(event):
                     yield response
         finally:
@@ -60,7 +68,7 @@ class WorkerHandlers:
         check.raise_if_refused()
         session, jobs = await self._workers.lease_once(terms, wait_s)
         return worker_service_pb2.LeaseOnceResponse(
-            session=convert_out.session_opened(session, self._server_id),
+            session=convert_out.session_opened(session, self._server_id, self._ping_s),
             jobs=[convert_out.leased_job(queue, row) for queue, row in jobs],
         )
 

@@ -7,6 +7,8 @@ from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
+BATCH = 10_000
+
 
 class FoldDepths(Loop):
     """Keeps the table of deltas small."""
@@ -19,6 +21,5 @@ class FoldDepths(Loop):
         self._database = database
 
     async def tick(self, term: Term) -> bool:
-        """Folds what has gathered."""
-        await store.fold_depths_if_leader(self._database, term)
-        return False
+        """Folds a batch of what has gathered."""
+        return await store.fold_depths_if_leader(self._database, term, BATCH) == BATCH

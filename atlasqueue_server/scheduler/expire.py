@@ -6,14 +6,16 @@ recycled in bounded batches. A single statement took a lease whose heartbeat had
 
 from __future__ import annotations
 
+from collections import Counter
+
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.scheduler.loop import Loop, log
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
-SESSIONS_BATCH = 100
-LEASES_BATCH = 1000
+SESSIONS_BATCH = 1000
+LEASES_BATCH = 2000
 
 
 class Expire(Loop):
@@ -35,8 +37,12 @@ class Expire(Loop):
             self._signals.session_lost(session_id)
         expired = await store.expire_leases_if_leader(self._database, term, LEASES_BATCH)
         for queue, job_id, fence, state in expired:
-            log.warning("lease_expired", queue=queue, job=job_id, fence=fence, state=state)
+            # One line a lease would be a flood when many expire together; the failures table has them all.
+            log.debug("lease_expired", queue=queue, job=job_id, fence=fence, state=state)
             self._signals.job_moved(job_id)
+        if expired:
+            states = Counter(state for _, _, _, state in expired)
+            log.warning("leases_expired", leases=len(expired), **states)
         return len(lost) == SESSIONS_BATCH or len(expired) == LEASES_BATCH
 
 
@@ -62,17 +68,18 @@ class FailOverdue(Loop):
 
 
 class AdoptOrphans(Loop):
-    """Leases and sessions that a crash or a restored backup left behind."""
+    """Leases, sessions and servers that a crash or a restored backup left behind."""
 
     name = "adopt_orphans"
-    interval_s = 60.0
+    interval_s = 30.0
 
     def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
 
     async def tick(self, term: Term) -> bool:
-        """Gives leases without a session a lost one, and forgets lost sessions that hold nothing."""
+        """Gives leases without a session a lost one; forgets sessions and servers that are gone."""
         await store.adopt_orphans_if_leader(self._database, term)
-        await store.delete_lost_sessions_if_leader(self._database, term)
-        return False
+        await store.forget_dead_servers_if_leader(self._database, term)
+        deleted = await store.delete_lost_sessions_if_leader(self._database, term, SESSIONS_BATCH)
+        return deleted == SESSIONS_BATCH

@@ -1,12 +1,14 @@
 """Leadership: one row with a term, taken, renewed and resigned by term.
 
-    follower ──take (free or over)──▶ leader ──renew each third of the lease──▶ leader
-        ▲                               │  cannot renew within the lease: loops stop
-        └───────────────────────────────┘  clean stop: resign, so that another takes over at once
+    follower ──take (free or over)──▶ leader ──renew each fifth of the lease──▶ leader
+        ▲                               │  cannot renew within the lease: loops stop; if nobody took
+        │                               │  over meanwhile, the term goes on
+        └───────────────────────────────┘  clean stop: resign and tell the others, who take over at once
 
 The loops run only while the lease is trusted, by the process's own monotonic clock, started before the
 renewal was sent: a process clock only ever stops something earlier. Safety does not rest on that: each
-statement of a loop checks its term in the WHERE, so two leaders at once waste work and break nothing.
+statement of a loop checks its term in the WHERE and holds the leader's row meanwhile, so two leaders at
+once waste work and break nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.scheduler.loop import Loop, log
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
+
+RESIGN_TIMEOUT_S = 2.0
 
 
 class Leader:
@@ -32,53 +37,78 @@ class Leader:
         server_id: str,
         loops: Sequence[Loop],
         lease_s: float = limits.LEADER_LEASE_S,
+        signals: Signals | None = None,
     ) -> None:
         self.loops = loops
         self.term: Term | None = None
+        self.leading = False
         self._database = database
         self._server_id = server_id
         self._lease_s = lease_s
+        self._signals = signals or Signals()
+        self._vacant = asyncio.Event()
+        self._signals.vacant.append(self._vacant.set)
 
     async def run(self) -> None:
         """Takes part in elections until cancelled, then resigns."""
         try:
             while True:
                 asked_at = asyncio.get_running_loop().time()
-                self.term = await self._take()
-                if self.term is None:
-                    await asyncio.sleep(self._lease_s / 10)
+                term = await self._stand()
+                if term is None:
+                    await self._wait_for_vacancy()
                     continue
-                log.info("leadership_taken", term=self.term.term)
-                await self._lead(self.term, asked_at)
-                log.warning("leadership_lost", term=self.term.term)
-                self.term = None
+                log.info("leadership_taken", term=term.term)
+                await self._lead(term, asked_at)
+                log.warning("leadership_lost", term=term.term)
         finally:
-            if self.term is not None:
-                with contextlib.suppress(Exception):
-                    await store.resign_leadership_if_leader(self._database, self.term)
-                self.term = None
+            await self._resign()
 
-    async def _take(self) -> Term | None:
+    async def _stand(self) -> Term | None:
+        """The term under which this server leads from now on; None while somebody else does."""
         try:
-            return await store.take_leadership_if_free(
-                self._database, self._server_id, self._lease_s
-            )
-        except Unavailable:
+            async with asyncio.timeout(max(1.0, self._lease_s / 2)):
+                if self.term is not None and await store.renew_leadership_if_leader(
+                    self._database, self.term, self._lease_s
+                ):
+                    return self.term
+                self.term = await store.take_leadership_if_free(
+                    self._database, self._server_id, self._lease_s
+                )
+        except (Unavailable, TimeoutError):
             return None
+        return self.term
+
+    async def _wait_for_vacancy(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.LEADER_POLL_S):
+                await self._vacant.wait()
+        self._vacant.clear()
+
+    async def _resign(self) -> None:
+        if self.term is None:
+            return
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(RESIGN_TIMEOUT_S):
+                await store.resign_leadership_if_leader(self._database, self.term)
+            self._signals.leadership_vacant()
+        self.term = None
 
     async def _lead(self, term: Term, trusted_from: float) -> None:
-        tasks = [asyncio.create_task(loop.run(term)) for loop in self.loops]
+        self.leading = True
+        tasks = [asyncio.create_task(loop.run(term), name=loop.name) for loop in self.loops]
         try:
             await self._renew_while_trusted(term, trusted_from)
         finally:
+            self.leading = False
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renew_while_trusted(self, term: Term, trusted_from: float) -> None:
         clock = asyncio.get_running_loop().time
-        while clock() < trusted_from + self._lease_s:
-            await asyncio.sleep(self._lease_s / 5)
+        while (left := trusted_from + self._lease_s - clock()) > 0:
+            await asyncio.sleep(min(self._lease_s / 5, left))
             asked_at = clock()
             try:
                 async with asyncio.timeout(self._lease_s / 2):

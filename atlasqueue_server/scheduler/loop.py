@@ -2,13 +2,14 @@
 
 A tick does a bounded amount of work and says whether there is more; then the next follows at once.
 Otherwise the loop rests for its interval, give or take a tenth, so that the loops of a cluster that was
-started at once do not beat together.
+started at once do not beat together. A tick that failed is tried again soon, whatever the interval.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store.scheduler import Term
 
 JITTER = 0.1
-RETRY_S = 0.5
+RETRY_S = 0.25
 
 log = structlog.get_logger("atlasqueue.scheduler")
 
@@ -31,6 +32,7 @@ class Loop(ABC):
 
     def __init__(self) -> None:
         self.ticks = 0
+        self.failed_ticks = 0
         self.last_tick_at: float | None = None
 
     @abstractmethod
@@ -39,18 +41,22 @@ class Loop(ABC):
 
     @property
     def lag_s(self) -> float:
-        """Seconds since the last tick beyond the interval; 0 while on time or not leading."""
+        """Seconds since the last good tick beyond the interval; 0 while on time or not leading."""
         if self.last_tick_at is None:
             return 0.0
-        late = asyncio.get_running_loop().time() - self.last_tick_at - self.interval_s
-        return max(0.0, late)
+        return max(0.0, time.monotonic() - self.last_tick_at - self.interval_s * (1 + JITTER))
 
     async def run(self, term: Term) -> None:
         """Ticks for as long as the term is held; ends by cancellation."""
+        self.last_tick_at = time.monotonic()
         try:
             while True:
                 more = await self._tick_safely(term)
-                self.last_tick_at = asyncio.get_running_loop().time()
+                if more is None:
+                    self.failed_ticks += 1
+                    await asyncio.sleep(min(RETRY_S, self.interval_s))
+                    continue
+                self.last_tick_at = time.monotonic()
                 self.ticks += 1
                 if not more:
                     jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
@@ -58,13 +64,13 @@ class Loop(ABC):
         finally:
             self.last_tick_at = None
 
-    async def _tick_safely(self, term: Term) -> bool:
+    async def _tick_safely(self, term: Term) -> bool | None:
+        """What the tick said; None when it failed."""
         try:
             return await self.tick(term)
-        except Unavailable:
-            await asyncio.sleep(RETRY_S)
+        except Unavailable as error:
+            log.debug("tick_waits", loop=self.name, error=str(error))
         except Exception:
             # A loop that dies would stop its duty for the whole cluster; the next tick may succeed.
             log.exception("tick_failed", loop=self.name)
-            await asyncio.sleep(RETRY_S)
-        return False
+        return None

@@ -11,6 +11,7 @@ from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
 BATCH = 1000
+QUEUES_BATCH = 100
 START = datetime(1970, 1, 1, tzinfo=UTC)
 # A row that commits later than this behind its run_at waits for the tick without a floor.
 FLOOR_LAG = timedelta(seconds=10)
@@ -28,12 +29,15 @@ class Promote(Loop):
         self._database = database
         self._signals = signals
         self._promoted_up_to: dict[str, datetime] = {}
+        self._after = ""
 
     async def tick(self, term: Term) -> bool:
-        """Promotes a batch of each queue that has something due."""
-        more = False
+        """Promotes a batch of each of some queues that have something due, in turn."""
         sweep = self.ticks % TICKS_BETWEEN_SWEEPS == 0
-        for queue in await store.find_due_queues(self._database):
+        due = await store.find_due_queues(self._database, self._after, QUEUES_BATCH)
+        more = bool(self._after) or len(due) == QUEUES_BATCH
+        self._after = due[-1] if len(due) == QUEUES_BATCH else ""
+        for queue in due:
             floor = START if sweep else self._floor(queue)
             count, last = await store.promote_jobs_if_leader(
                 self._database, term, queue, floor, BATCH

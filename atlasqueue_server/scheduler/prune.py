@@ -49,8 +49,8 @@ class Partitions(Loop):
         for ahead in range(DAYS_AHEAD):
             day = today + timedelta(days=ahead)
             if partition_name(day) not in existing:
-                made = await store.create_finished_partition(
-                    self._database, partition_name(day), day, day + timedelta(days=1)
+                made = await store.create_finished_partition_if_leader(
+                    self._database, term, partition_name(day), day, day + timedelta(days=1)
                 )
                 if not made:
                     log.warning("day_in_default_partition", partition=partition_name(day))
@@ -92,7 +92,8 @@ class Prune(Loop):
 
     async def _drop_days(self, term: Term, existing: list[str], before: date) -> None:
         for name in existing:
-            if partition_day(name) < before:
-                await store.drop_finished_partition(self._database, name)
+            if partition_day(name) < before and await store.drop_finished_partition_if_leader(
+                self._database, term, name
+            ):
                 log.info("day_pruned", partition=name)
         await store.delete_default_finished_if_leader(self._database, term, before, BATCH)

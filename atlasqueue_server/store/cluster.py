@@ -10,10 +10,13 @@ from typing import NamedTuple
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.database import CONNECTION_SETTINGS, Database, hung_up_after
 from atlasqueue_server.store.statements import statement
 
 CHANNEL = "atlasqueue"
+# A LISTEN connection that has been silent for so long is asked, and has so long to answer.
+LISTEN_SILENCE_S = 5.0
+LISTEN_ANSWER_S = 5.0
 
 
 class ServerRow(NamedTuple):
@@ -42,9 +45,9 @@ async def record_server(database: Database, server_id: str, address: str, versio
     )
 
 
-async def forget_servers(database: Database, server_id: str) -> None:
-    """This server stops; long unseen ones are forgotten too."""
-    await database.run("forget_servers", {"server_id": server_id})
+async def forget_server(database: Database, server_id: str) -> None:
+    """This server stops."""
+    await database.run("forget_server", {"server_id": server_id})
 
 
 async def get_cluster(database: Database, seen_within_s: float) -> list[ServerRow]:
@@ -65,21 +68,23 @@ async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
         connection = await psycopg.AsyncConnection.connect(
             database_url,
             autocommit=True,
-            connect_timeout=5,
             application_name="atlasqueue-listen",
-            keepalives_idle=10,
-            keepalives_interval=3,
-            keepalives_count=3,
+            **CONNECTION_SETTINGS,
         )
         try:
-            await connection.execute(statement("listen"))
+            async with hung_up_after(connection, LISTEN_ANSWER_S):
+                await connection.execute(statement("listen"))
             yield _messages(connection)
         finally:
             await connection.close()
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise DatabaseUnavailable("the LISTEN connection is lost") from error
 
 
 async def _messages(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> AsyncIterator[str]:
-    async for notification in connection.notifies():
-        yield notification.payload
+    while True:
+        async for notification in connection.notifies(timeout=LISTEN_SILENCE_S):
+            yield notification.payload
+        # Silence may be peace or a dead link; only an answer tells.
+        async with hung_up_after(connection, LISTEN_ANSWER_S):
+            await connection.execute(statement("ping"))

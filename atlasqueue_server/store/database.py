@@ -3,19 +3,29 @@
 Every connection pins the plans of the hot statements: with the planner's defaults a lease becomes a
 sequential scan and a sort after an ANALYZE of an empty table. Every statement that is not part of a
 named transaction commits by itself.
+
+Weather. Whatever keeps the database from answering is DatabaseUnavailable here, so that no caller sees
+INTERNAL for it: connections that break, cannot be had or are refused, timeouts, a full disk, a standby.
+A link that is half-open answers nothing at all, not even an error: TCP's own timers find a silent peer,
+and a connection that somebody has used for longer than any statement may run is hung up on.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection, errors
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from atlasqueue_server.model.errors import DatabaseUnavailable
+from atlasqueue_server.model.errors import DatabaseUnavailable, Overloaded, ShuttingDown
 from atlasqueue_server.store.statements import statement
 
 Row = tuple[Any, ...]
@@ -35,18 +45,42 @@ SESSION_SETTINGS = {
     "timezone": "UTC",
     "search_path": "",
 }
+# PostgreSQL itself ends a statement after 10 s; who has not answered after this is not there.
+ANSWER_S: Final = 12.0
+# An idle link is found dead after 5 + 2 × 3 s, one with something on its way after 10 s.
+CONNECTION_SETTINGS: Final[dict[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
 
 # What goes away when the statement is run again.
 TRANSIENT = (errors.DeadlockDetected, errors.SerializationFailure)
 TRANSIENT_TRIES = 3
+# Weather that psycopg does not count among the operational errors.
+OTHER_WEATHER = (
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+    errors.InFailedSqlTransaction,
+    psycopg.InterfaceError,
+)
+
+log = structlog.get_logger("atlasqueue.store")
+
+
+class Contended(Overloaded):
+    """A deadlock or the like: the statement changed nothing and may be run again."""
 
 
 async def configure(connection: Connection) -> None:
     """Pins plans and bounds waits on a new connection."""
-    await connection.execute(
-        statement("configure_connection"),
-        {"names": list(SESSION_SETTINGS), "settings": list(SESSION_SETTINGS.values())},
-    )
+    async with hung_up_after(connection, ANSWER_S):
+        await connection.execute(
+            statement("configure_connection"),
+            {"names": list(SESSION_SETTINGS), "settings": list(SESSION_SETTINGS.values())},
+        )
 
 
 class Database:
@@ -69,10 +103,7 @@ class Database:
                 "autocommit": True,
                 "prepare_threshold": 0,
                 "application_name": "atlasqueue-server",
-                "connect_timeout": 5,
-                "keepalives_idle": 10,
-                "keepalives_interval": 3,
-                "keepalives_count": 3,
+                **CONNECTION_SETTINGS,
             },
         )
 
@@ -89,18 +120,22 @@ class Database:
         return self._pool.get_stats()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode."""
+    async def connection(self, answer_s: float = ANSWER_S) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode, hung up on when it is used for longer than `answer_s`.
+
+        Raises DatabaseUnavailable, Contended, ShuttingDown.
+        """
         try:
-            async with self._pool.connection() as connection:
+            async with (
+                self._pool.connection() as connection,
+                hung_up_after(connection, answer_s),
+            ):
                 yield connection
-        except (PoolTimeout, PoolClosed) as error:
-            raise DatabaseUnavailable(
-                "the database does not answer; repeat with backoff"
-            ) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if isinstance(error, TRANSIENT):
-                raise
+        except PoolClosed as error:
+            raise ShuttingDown("this server is shutting down") from error
+        except TRANSIENT as error:
+            raise Contended("others change the same rows; repeat with backoff") from error
+        except (PoolTimeout, psycopg.OperationalError, *OTHER_WEATHER) as error:
             raise DatabaseUnavailable(
                 "the database does not answer; repeat with backoff"
             ) from error
@@ -115,7 +150,7 @@ class Database:
                             await send(connection, name, params) for name, params in statements
                         ]
                     return [await fetch(cursor) for cursor in cursors]
-            except TRANSIENT:
+            except Contended:
                 if not tries_left:
                     raise
         raise AssertionError("unreachable")
@@ -126,10 +161,31 @@ class Database:
             try:
                 async with self.connection() as connection:
                     return await fetch(await send(connection, name, params))
-            except TRANSIENT:
+            except Contended:
                 if not tries_left:
                     raise
         raise AssertionError("unreachable")
+
+
+@asynccontextmanager
+async def hung_up_after(connection: AsyncConnection[Any], seconds: float) -> AsyncIterator[None]:
+    """Shuts the connection's socket when the block takes longer; what waits on it fails then.
+
+    A timeout around the block would not do: a cancelled statement waits for the server's last word.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _hang_up, connection, seconds)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(connection: AsyncConnection[Any], seconds: float) -> None:
+    log.warning("database_link_silent", after_s=seconds)
+    with contextlib.suppress(OSError, psycopg.Error):
+        descriptor = os.dup(connection.fileno())
+        with socket.socket(fileno=descriptor) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
 
 
 async def send(

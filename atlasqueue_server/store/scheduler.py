@@ -8,9 +8,12 @@ from typing import NamedTuple
 from psycopg import errors, sql
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.store.database import Database, Row
+from atlasqueue_server.store.database import Connection, Database, Row, fetch, send
 from atlasqueue_server.store.report import POLICY_DEFAULTS
 from atlasqueue_server.store.statements import statement
+
+DDL_LOCK_WAIT = "1s"
+GRACE_S = 60
 
 
 class Term(NamedTuple):
@@ -42,9 +45,35 @@ async def resign_leadership_if_leader(database: Database, term: Term) -> None:
     await database.run("resign_leadership_if_leader", term.params)
 
 
+async def tick_if_leader(database: Database, term: Term, outage_s: float) -> bool:
+    """Notes that the scheduler works now; False: the term is over, or the last tick is an outage ago."""
+    return bool(await database.run("tick_if_leader", term.params | {"outage_s": outage_s}))
+
+
+class Outage(NamedTuple):
+    """How long nobody ticked, and what was extended by that."""
+
+    gap_s: float
+    sessions: int
+    deadlines: int
+
+
+async def extend_by_outage_if_leader(
+    database: Database, term: Term, outage_s: float
+) -> Outage | None:
+    """Grants the outage grace and ticks; None: the term is over, or there was no such outage."""
+    params = term.params | {"outage_s": outage_s}
+    # Every session and every deadline in one statement: it may take longer than others.
+    async with database.connection(GRACE_S + 2) as connection, connection.transaction():
+        await _set_here(connection, "statement_timeout", f"{GRACE_S}s")
+        rows = await fetch(await send(connection, "extend_by_outage_if_leader", params))
+    return Outage(*rows[0]) if rows else None
+
+
 async def lose_sessions_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
-    """(session_id, worker) of sessions that are lost from now on."""
-    return await database.run("lose_sessions_if_leader", term.params | {"batch": batch})
+    """(session_id, worker) of sessions that are lost from now on. Nothing is lost without a recent tick."""
+    params = {"batch": batch, "ticked_within_s": limits.TICKED_WITHIN_S}
+    return await database.run("lose_sessions_if_leader", term.params | params)
 
 
 async def expire_leases_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
@@ -55,7 +84,8 @@ async def expire_leases_if_leader(database: Database, term: Term, batch: int) ->
 
 async def fail_overdue_jobs_if_leader(database: Database, term: Term, batch: int) -> list[Row]:
     """(queue, job_id, session_id, fence, state) of jobs that ran past their deadline."""
-    params = term.params | POLICY_DEFAULTS | {"batch": batch}
+    params = term.params | POLICY_DEFAULTS
+    params |= {"batch": batch, "ticked_within_s": limits.TICKED_WITHIN_S}
     return await database.run("fail_overdue_jobs_if_leader", params)
 
 
@@ -64,14 +94,19 @@ async def adopt_orphans_if_leader(database: Database, term: Term) -> None:
     await database.run("adopt_orphans_if_leader", term.params)
 
 
-async def delete_lost_sessions_if_leader(database: Database, term: Term) -> None:
-    """Forgets lost sessions that hold nothing."""
-    await database.run("delete_lost_sessions_if_leader", term.params)
+async def delete_lost_sessions_if_leader(database: Database, term: Term, batch: int = 1000) -> int:
+    """Forgets lost sessions that hold nothing; how many."""
+    return len(await database.run("delete_lost_sessions_if_leader", term.params | {"batch": batch}))
 
 
-async def find_due_queues(database: Database) -> list[str]:
-    """Queues with something to promote."""
-    return [row[0] for row in await database.run("find_due_queues")]
+async def forget_dead_servers_if_leader(database: Database, term: Term) -> None:
+    """Forgets servers that have not been seen for a minute."""
+    await database.run("forget_dead_servers_if_leader", term.params)
+
+
+async def find_due_queues(database: Database, after: str = "", most: int = 100) -> list[str]:
+    """Up to `most` queues with something to promote, by name, above `after`."""
+    return [row[0] for row in await database.run("find_due_queues", {"after": after, "most": most})]
 
 
 async def promote_jobs_if_leader(
@@ -83,9 +118,10 @@ async def promote_jobs_if_leader(
     return rows[0][0], rows[0][1]
 
 
-async def fold_depths_if_leader(database: Database, term: Term) -> None:
-    """Folds depth deltas."""
-    await database.run("fold_depths_if_leader", term.params)
+async def fold_depths_if_leader(database: Database, term: Term, batch: int = 10_000) -> int:
+    """Folds depth deltas; how many."""
+    rows = await database.run("fold_depths_if_leader", term.params | {"batch": batch})
+    return int(rows[0][0])
 
 
 async def list_finished_partitions(database: Database) -> tuple[list[str], date]:
@@ -94,16 +130,17 @@ async def list_finished_partitions(database: Database) -> tuple[list[str], date]
     return sorted(row[0] for row in rows if row[0]), rows[0][1]
 
 
-async def create_finished_partition(
-    database: Database, name: str, lower: date, upper: date
+async def create_finished_partition_if_leader(
+    database: Database, term: Term, name: str, lower: date, upper: date
 ) -> bool:
     """A day of finished; False: jobs of that day stand in the default partition, which keeps them.
 
-    The name is the server's own.
+    The name is the server's own. Nothing is made under an old term.
     """
     try:
         await _run_named(
             database,
+            term,
             "create_finished_partition",
             name,
             lower=lower.isoformat(),
@@ -111,19 +148,34 @@ async def create_finished_partition(
         )
     except errors.CheckViolation:
         return False
+    except (errors.DuplicateTable, errors.UniqueViolation):
+        # IF NOT EXISTS looks before it makes: somebody else was there in between.
+        return True
     return True
 
 
-async def drop_finished_partition(database: Database, name: str) -> None:
-    """Drops a day of finished. The name is the server's own."""
-    await _run_named(database, "drop_finished_partition", name)
+async def drop_finished_partition_if_leader(database: Database, term: Term, name: str) -> bool:
+    """Drops a day of finished; False: the term is over. The name is the server's own."""
+    return await _run_named(database, term, "drop_finished_partition", name)
 
 
-async def _run_named(database: Database, statement_name: str, name: str, **literals: str) -> None:
+async def _run_named(
+    database: Database, term: Term, statement_name: str, name: str, **literals: str
+) -> bool:
+    """DDL has no WHERE: the term is checked and held by a row lock in the same transaction."""
     parts: dict[str, sql.Composable] = {"name": sql.Identifier(name)}
     parts |= {key: sql.Literal(f"{value}T00:00:00Z") for key, value in literals.items()}
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
+        # Whoever waits for a table's lock makes all later ones wait, so this waits for a moment only.
+        await _set_here(connection, "lock_timeout", DDL_LOCK_WAIT)
+        if not await fetch(await send(connection, "lock_term_if_leader", term.params)):
+            return False
         await connection.execute(sql.SQL(statement(statement_name).decode()).format(**parts))
+    return True
+
+
+async def _set_here(connection: Connection, name: str, setting: str) -> None:
+    await send(connection, "set_for_transaction", {"name": name, "setting": setting})
 
 
 async def find_finished_to_prune(

@@ -1,13 +1,16 @@
 -- fail, by the job's own deadline: attempt counted; leased → scheduled with backoff, → dead
 -- (DEADLINE) when the attempts are spent, → cancelled when a cancel was requested. Guards: the
--- leader's term, and the deadline has passed. SKIP LOCKED: a report in flight wins, nothing waits.
+-- leader's term; a recent tick (see lose_sessions_if_leader); and the deadline has passed. SKIP LOCKED:
+-- a report in flight wins, nothing waits.
 with locked as materialized (
     select l.ctid as tid
     from atlasqueue.leased l
-    where l.deadline_at < clock_timestamp()
+    where l.deadline_at < now()
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
+                and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'
+            for share
         )
     order by l.deadline_at
     limit %(batch)s

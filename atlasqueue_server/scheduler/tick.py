@@ -1,0 +1,58 @@
+"""The scheduler's own sign of life, and the outage grace.
+
+While nobody ticks, nobody could be heard either: the servers were down, or the database. Whoever ticks
+first then extends every session that lives and every deadline by the gap, before anything expires:
+
+    tick   tick      ╳ outage ╳      tick: the gap is too long ─▶ extend by the gap ─▶ tick ─▶ expire
+    ──┴──────┴───────────────────────┴──────────────────────────────────────────────────────▶ database time
+
+A change of leader leaves a gap too, yet the other servers heard every heartbeat in it, so it gives no
+grace: under a new term only a gap of more than the leader's lease + 5 s counts. Under a term that has
+ticked before, no change of leader explains the gap, and 2 s count (docs/decisions/0008).
+
+That nothing expires before is no matter of order among the loops: lose_sessions_if_leader and
+fail_overdue_jobs_if_leader change no row unless the last tick is recent.
+"""
+
+from __future__ import annotations
+
+from atlasqueue_server.model import limits
+from atlasqueue_server.scheduler.loop import Loop, log
+from atlasqueue_server.store import scheduler as store
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.scheduler import Term
+
+
+class Tick(Loop):
+    """Ticks, and grants the outage grace where a tick is missing."""
+
+    name = "tick"
+    interval_s = 0.4
+
+    def __init__(self, database: Database, lease_s: float = limits.LEADER_LEASE_S) -> None:
+        super().__init__()
+        self._database = database
+        self._lease_s = lease_s
+        self._ticked: Term | None = None
+
+    async def tick(self, term: Term) -> bool:
+        """Ticks once."""
+        outage_s = self.outage_s(term)
+        if not await store.tick_if_leader(self._database, term, outage_s):
+            outage = await store.extend_by_outage_if_leader(self._database, term, outage_s)
+            if outage is None:
+                return False
+            log.warning(
+                "outage_grace",
+                gap_s=round(outage.gap_s, 3),
+                sessions=outage.sessions,
+                deadlines=outage.deadlines,
+            )
+        self._ticked = term
+        return False
+
+    def outage_s(self, term: Term) -> float:
+        """The gap from which on an outage is assumed, seconds."""
+        if term == self._ticked:
+            return limits.TICKED_WITHIN_S
+        return self._lease_s + limits.OUTAGE_MARGIN_S

@@ -1,0 +1,2 @@
+-- Forgets a server that stops.
+delete from atlasqueue.servers where server_id = %(server_id)s

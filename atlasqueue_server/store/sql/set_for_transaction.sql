@@ -1,0 +1,2 @@
+-- A setting for the rest of this transaction.
+select set_config(%(name)s, %(setting)s, true)
