@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.checkup import Checkup
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.dispatch import Dispatcher
@@ -50,12 +52,7 @@ from atlasqueue_server.scheduler.tick import Tick
 from atlasqueue_server.startup import StartupError, address
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.migrations import (
-    PostgresTooOld,
-    SchemaTooNew,
-    SchemaTooOld,
-    check_schema,
-)
+from atlasqueue_server.store.migrations import MigrationError, check_schema
 from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
@@ -83,8 +80,15 @@ class Application:
         self.reporter = Reporter(self.database, self.signals)
         self.dispatcher = Dispatcher(self.database, self.signals)
         self.workers = Workers(
-            self.database, self.queues, self.dispatcher, self.signals, self.server_id
+            self.database,
+            self.queues,
+            self.dispatcher,
+            self.signals,
+            self.server_id,
+            # Sooner than their connection, so that a stream ends with a GoAway and is not cut.
+            config.max_connection_age_seconds * 0.9 or math.inf,
         )
+        self.checkup = Checkup(self.database, self.dispatcher)
         self.links = Links(self.database, self.signals, self.server_id)
         self.leader = Leader(
             self.database,
@@ -111,6 +115,7 @@ class Application:
         self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._draining = False
 
     def _bind(self) -> list[Rpc]:
@@ -141,7 +146,7 @@ class Application:
         """Serves. Raises StartupError when the database or a port cannot be had."""
         try:
             version = await check_schema(self.database.url)
-        except (SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable) as error:
+        except (MigrationError, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
         host, tls = self.config.host, self.config.tls
@@ -153,6 +158,7 @@ class Application:
             await self.database.close()
             raise
         self.links.start(address(host, self.grpc_port), VERSION)
+        self._looking = supervise.start("checkup", self.checkup.run)
         self._election = supervise.start("leader", self.leader.run)
         log.info(
             "serving",
@@ -176,6 +182,9 @@ class Application:
         """Ends in order; what was let in is committed first."""
         await self._grpc.stop(self.config.drain_grace_seconds)
         await self._http.stop(self.config.drain_grace_seconds)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self.enqueuer.close()
         await self.reporter.close()
         await self.dispatcher.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -15,6 +15,7 @@ from atlasqueue_server.config import ServerConfig, load
 from atlasqueue_server.startup import StartupError, address
 
 Flags = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def serve(config_file: Path | None, flags: Flags) -> int:
@@ -39,7 +40,7 @@ def migrate(config_file: Path | None, flags: Flags, dry_run: bool) -> int:
         return 0
     from atlasqueue_server.store.migrations import status
 
-    report = asyncio.run(status(url))
+    report = _on_database(status(url))
     for name in report.pending:
         _say(f"not applied: {name}")
     _say(f"the database is at version {report.version}, this server at {report.known}")
@@ -108,10 +109,21 @@ def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
 def _migrate(url: str) -> None:
     from atlasqueue_server.store.migrations import migrate as apply
 
-    report = asyncio.run(apply(url))
+    report = _on_database(apply(url))
     for name in report.applied:
         _say(f"applied {name}")
     _say(f"schema      version {report.version}")
+
+
+def _on_database(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work on the schema; what the database makes impossible is a StartupError."""
+    from atlasqueue_server.model.errors import DatabaseUnavailable
+    from atlasqueue_server.store.migrations import MigrationError
+
+    try:
+        return asyncio.run(work)
+    except (DatabaseUnavailable, MigrationError) as error:
+        raise StartupError(str(error)) from error
 
 
 def _run(config: ServerConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from atlasqueue_worker.job import JobContext
 Handler = Callable[[JobContext], Any] | Callable[[JobContext], Awaitable[Any]]
 H = TypeVar("H", bound=Callable[..., Any])
 DEFAULT_QUEUE = "default"
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ class App:
     def job(self, kind: str, *, queue: str = DEFAULT_QUEUE) -> Callable[[H], H]:
         """Registers the function below as the handler of `kind`; async, or plain (run in a thread).
 
-        Raises ValueError when the kind has a handler already.
+        Raises ValueError when the kind has a handler already, or kind or queue is no name.
         """
+        for what, name in (("kind", kind), ("queue", queue)):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{what} {name!r} must match {NAME.pattern}")
 
         def register(handler: H) -> H:
             if kind in self.registrations:

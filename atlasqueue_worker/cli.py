@@ -8,11 +8,14 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
 from atlasqueue_worker.app import App
 from atlasqueue_worker.worker import Worker
@@ -63,6 +66,27 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="Name for people [default: host and process id]")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Connect with TLS, trusting the system's authorities")
+    ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATLASQUEUE_TLS_CA",
+            help="Connect with TLS, trusting this PEM file: the authority that signed the server's",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATLASQUEUE_TLS_CLIENT_CERT",
+            help="PEM file with the worker's own certificate, for servers with --tls-client-ca",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(envvar="ATLASQUEUE_TLS_CLIENT_KEY", help="PEM file with its key"),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(envvar="ATLASQUEUE_LOG_LEVEL", help="debug, info, warning or error")
     ] = "info",
@@ -78,9 +102,28 @@ def run(
     Example: atlasqueue-worker run examples.media_index.app:app --server 127.0.0.1:7420 --slots 20
     """
     configure_logs(log_level, log_format)
+    files = tls_files(tls, tls_ca, tls_cert, tls_key)
     app = load(application)
-    chosen = queues.split(",") if queues else None
-    raise typer.Exit(_run(app, server, slots, chosen, grace, name))
+    chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else None
+
+    def worker() -> Worker:
+        return Worker(app, server, slots=slots, queues=chosen, name=name, grace=grace, tls=files)
+
+    raise typer.Exit(_run(worker))
+
+
+def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+    """The files of the flags, or None for plain text. Raises typer.BadParameter, saying what is wrong."""
+    if (cert is None) != (key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key must be given together")
+    if not tls and ca is None and cert is None:
+        return None
+    files = Tls(ca, cert, key)
+    try:
+        files.credentials()
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}") from error
+    return files
 
 
 def load(application: str) -> App:
@@ -127,16 +170,9 @@ def configure_logs(level: str, style: str) -> None:
     )
 
 
-def _run(
-    app: App,
-    server: str | None,
-    slots: int,
-    queues: list[str] | None,
-    grace: float,
-    name: str | None,
-) -> int:
+def _run(make_worker: Callable[[], Worker]) -> int:
     async def work() -> None:
-        worker = Worker(app, server, slots=slots, queues=queues, name=name, grace=grace)
+        worker = make_worker()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)

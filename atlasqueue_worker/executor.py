@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Registration
 from atlasqueue_worker.job import JobContext, LeaseState
-from atlasqueue_worker.outcomes import Cancel, completed, ended
+from atlasqueue_worker.outcomes import Cancel, Release, completed, ended
+
+# The outcomes after which the job runs again, unless its attempts are spent.
+RUN_AGAIN = ("fail", "snooze", "release")
 
 JobOutcome = worker_service_pb2.JobOutcome
 
@@ -22,9 +26,16 @@ log = structlog.get_logger("atlasqueue.worker")
 class Executor:
     """Runs jobs and hands their outcomes on. The server never sends more than the slots."""
 
-    def __init__(self, app: App, slots: int, report: Callable[[JobOutcome], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        slots: int,
+        report: Callable[[JobOutcome], None],
+        tell: Callable[[], Awaitable[None]],
+    ) -> None:
         self._app = app
         self._report = report
+        self._tell = tell
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
         self._running: dict[asyncio.Task[None], JobContext] = {}
         self._draining = False
@@ -54,15 +65,17 @@ class Executor:
         outcome = _outcome(job)
         try:
             value = await self._call(registration, job)
-            completed(outcome, value)
+            completed(outcome, _unless_drained(job, value))
         except asyncio.CancelledError:
-            if self._draining:
-                outcome.release.SetInParent()
-            else:
-                ended(outcome, Cancel("cancelled"))
+            ended(outcome, Release() if self._draining else Cancel("cancelled"))
         except Exception as error:
-            ended(outcome, error)
+            ended(outcome, _unless_drained(job, error))
             _log_failure(job, error)
+        if outcome.WhichOneof("outcome") in RUN_AGAIN and job.has_checkpoint_to_tell:
+            # The report ends the lease, and with it the chance to keep what the next run begins from.
+            # A drain that has waited enough cancels the wait, not the report.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tell()
         if job.lease_state is LeaseState.LOST:
             log.warning("outcome_dropped", queue=job.queue, job=job.job_id, fence=job.fence)
             return
@@ -71,8 +84,8 @@ class Executor:
     async def _call(self, registration: Registration, job: JobContext) -> Any:
         if not registration.is_async:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, registration.handler, job)
-        handler = asyncio.ensure_future(registration.handler(job))
+            return await loop.run_in_executor(self._threads, _in_thread, registration.handler, job)
+        handler = asyncio.ensure_future(_in_loop(registration.handler(job)))
         stop = asyncio.ensure_future(job.cancellation())
         try:
             await asyncio.wait({handler, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +102,7 @@ class Executor:
             await asyncio.wait(set(self._running), timeout=grace_s)
         self._draining = True
         for job in self.running:
-            job.cancel()
+            job.drain()
         if self._running:
             await asyncio.wait(set(self._running), timeout=1.0)
         for task, job in list(self._running.items()):
@@ -99,6 +112,30 @@ class Executor:
         if self._running:
             await asyncio.wait(set(self._running), timeout=1.0)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_thread(handler: Callable[[JobContext], Any], job: JobContext) -> Any:
+    """Runs a plain handler. What a future cannot carry, or what would end the worker, is an error of the job."""
+    try:
+        return handler(job)
+    except (StopIteration, SystemExit) as error:
+        raise RuntimeError(f"the handler raised {type(error).__name__}: {error}") from error
+
+
+async def _in_loop(handler: Awaitable[Any]) -> Any:
+    """The same for an async one."""
+    try:
+        return await handler
+    except SystemExit as error:
+        raise RuntimeError(f"the handler raised SystemExit: {error}") from error
+
+
+T = TypeVar("T")
+
+
+def _unless_drained(job: JobContext, ending: T) -> T | Release:
+    """What the handler ended with; but a job that was asked to stop by a drain alone is not cancelled."""
+    return Release() if job.draining and isinstance(ending, Cancel) else ending
 
 
 def _outcome(job: JobContext) -> JobOutcome:

@@ -12,7 +12,13 @@ import grpc
 import structlog
 
 from atlasqueue.channel import Tls, open_channel
-from atlasqueue.errors import SessionLost, SessionSuperseded, from_rpc_error
+from atlasqueue.errors import (
+    AtlasQueueError,
+    InvalidField,
+    SessionLost,
+    SessionSuperseded,
+    from_rpc_error,
+)
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
@@ -43,8 +49,12 @@ class Heartbeater:
         self._on_superseded = on_superseded
         self._on_reopen = on_reopen
         self._current = 0
+        self._more = False
         self._channel: grpc.Channel | None = None
         self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._asked_lock = threading.Lock()
+        self._asked: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="atlasqueue-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -54,24 +64,49 @@ class Heartbeater:
     def stop(self) -> None:
         """Ends; waits for the thread."""
         self._stop.set()
+        self._wake.set()
         self._session.opened.set()
         if self._thread.is_alive():
             self._thread.join(10)
         if self._channel is not None:
             self._channel.close()
 
+    def beat_now(self, done: Callable[[], None]) -> None:
+        """Sends a heartbeat at once; `done` is called, from its thread, when one was answered."""
+        with self._asked_lock:
+            self._asked.append(done)
+        self._wake.set()
+
     def _run(self) -> None:
         backoff = Backoff(first=0.2, longest=2.0)
         while not self._stop.is_set():
             self._session.opened.wait()
-            interval = self._session.clocks.heartbeat
-            if self._beat():
+            self._wake.clear()
+            with self._asked_lock:
+                asked, self._asked = self._asked, []
+            if self._answers():
                 backoff.reset()
-                self._stop.wait(interval)
+                for done in asked:
+                    done()
+                self._wake.wait(self._session.clocks.heartbeat)
             else:
+                with self._asked_lock:
+                    self._asked = asked + self._asked
                 self._held.set_uncertain(True)
                 self._next_server()
+                interval = self._session.clocks.heartbeat
                 self._stop.wait(min(interval, 0.05 + backoff.next_delay()))
+
+    def _answers(self) -> bool:
+        """Heartbeats until all that was told has gone; False when no server has answered."""
+        try:
+            while self._beat():
+                if not self._more or self._stop.is_set():
+                    return True
+        except Exception:
+            # Without this thread every lease would be lost, whatever went wrong.
+            log.exception("heartbeat_broken")
+        return False
 
     def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
         if self._channel is None:
@@ -85,12 +120,13 @@ class Heartbeater:
             self._current = (self._current + 1) % len(self._servers)
 
     def _beat(self) -> bool:
-        """One heartbeat; False when no server has answered."""
+        """One heartbeat; False when no server has answered. Sets `_more` when another one is due at once."""
+        self._more = False
         session_id, epoch = self._session.named()
         if not session_id or self._stop.is_set():
             return True
         jobs, last_fence = self._held.snapshot()
-        listed, told = self._held.to_proto(jobs)
+        listed, told, self._more = self._held.to_proto(jobs)
         request = worker_service_pb2.HeartbeatRequest(
             session_id=session_id, epoch=epoch, held=listed, last_fence=last_fence
         )
@@ -98,16 +134,18 @@ class Heartbeater:
         try:
             response = self._stub().Heartbeat(request, timeout=timeout)
         except grpc.RpcError as error:
-            for job in jobs:
-                if job.fence in told:
-                    job.give_back_told(told[job.fence])
-            return self._failed(error, session_id, epoch)
+            failure = from_rpc_error(error)
+            if not isinstance(failure, InvalidField):
+                for job in jobs:
+                    if job.fence in told:
+                        job.give_back_told(told[job.fence])
+            return self._failed(failure, session_id, epoch)
         self._held.set_uncertain(False)
         self._answered(response)
         return True
 
-    def _failed(self, error: grpc.RpcError, session_id: int, epoch: int) -> bool:
-        failure = from_rpc_error(error)
+    def _failed(self, failure: AtlasQueueError, session_id: int, epoch: int) -> bool:
+        self._more = False
         if isinstance(failure, SessionLost):
             if self._session.forget(session_id):
                 log.warning("session_lost", session=session_id)

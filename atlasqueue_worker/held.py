@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.job import JobContext, LeaseState
+
+# Beside the list itself, which has at most 2 MiB, within the 4 MiB of a message.
+TOLD_BYTES_MAX = 2 * 1024 * 1024
 
 
 class Held:
@@ -84,18 +88,32 @@ class Held:
 
     def to_proto(
         self, jobs: Iterable[JobContext]
-    ) -> tuple[list[worker_service_pb2.HeldJob], dict[int, dict[str, object]]]:
-        """The list for a heartbeat, and what was told, by fence, to be told again if it fails."""
+    ) -> tuple[list[worker_service_pb2.HeldJob], dict[int, dict[str, object]], bool]:
+        """(list, told, more): the list for a heartbeat; what was told, by fence, to be told again if it
+        fails; whether something is left for the next heartbeat because a message has its limit."""
         listed = []
         told_by_fence: dict[int, dict[str, object]] = {}
+        size = 0
+        more = False
         for job in jobs:
             held = worker_service_pb2.HeldJob(queue=job.queue, job_id=job.job_id, fence=job.fence)
+            listed.append(held)
             told = job.take_told()
-            if told:
-                told_by_fence[job.fence] = told
+            if not told:
+                continue
+            size += _told_bytes(told)
+            if size > TOLD_BYTES_MAX:
+                job.give_back_told(told)
+                more = True
+                continue
+            told_by_fence[job.fence] = told
             if "progress" in told:
                 held.progress.percent, held.progress.note = told["progress"]
             if "checkpoint" in told:
                 held.checkpoint = told["checkpoint"]
-            listed.append(held)
-        return listed, told_by_fence
+        return listed, told_by_fence, more
+
+
+def _told_bytes(told: dict[str, Any]) -> int:
+    _, note = told.get("progress", (0, ""))
+    return len(note.encode()) + len(told.get("checkpoint", b""))

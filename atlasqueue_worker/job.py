@@ -10,7 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from atlasqueue.v1 import worker_service_pb2
-from atlasqueue_worker.outcomes import Cancel
+from atlasqueue_worker.outcomes import Cancel, Release, cut_text
+
+CHECKPOINT_BYTES_MAX = 64 * 1024
+NOTE_BYTES_MAX = 1024
 
 
 class LeaseState(StrEnum):
@@ -46,6 +49,8 @@ class JobContext:
             self._ends_at = (
                 time.monotonic() + leased.deadline_time_left.ToTimedelta().total_seconds()
             )
+        # Asked to stop by a drain: the job goes back. By a cancel or a lost lease: it does not.
+        self.draining = False
         self._cancelled = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cancelled_async = asyncio.Event()
@@ -67,7 +72,9 @@ class JobContext:
         return self._cancelled.is_set()
 
     def raise_if_cancelled(self) -> None:
-        """Raises Cancel when the handler should stop."""
+        """Raises Cancel when the handler should stop; Release when it is the worker that stops."""
+        if self.draining:
+            raise Release("the worker drains")
         if self.cancelled:
             raise Cancel("the handler was asked to stop")
 
@@ -80,19 +87,34 @@ class JobContext:
         await self._cancelled_async.wait()
 
     def set_progress(self, percent: int, note: str = "") -> None:
-        """Tells how far the handler has come; goes with the next heartbeat."""
+        """Tells how far the handler has come; goes with the next heartbeat.
+
+        Args:
+            percent: is brought between 0 and 100.
+            note: is cut at 1 KiB.
+        """
+        progress = (max(0, min(100, int(percent))), cut_text(note, NOTE_BYTES_MAX))
         with self._told_lock:
-            self._told["progress"] = (max(0, min(100, percent)), note[:256])
+            self._told["progress"] = progress
 
     def save_checkpoint(self, data: bytes) -> None:
-        """Keeps up to 64 KiB for the next attempt; goes with the next heartbeat.
+        """Keeps up to 64 KiB for the next attempt; goes with the next heartbeat, or before the report.
 
         Raises ValueError when it is too large.
         """
-        if len(data) > 64 * 1024:
-            raise ValueError(f"a checkpoint holds at most 65536 bytes, not {len(data)}")
+        kept = bytes(data)
+        if len(kept) > CHECKPOINT_BYTES_MAX:
+            raise ValueError(
+                f"a checkpoint holds at most {CHECKPOINT_BYTES_MAX} bytes, not {len(kept)}"
+            )
         with self._told_lock:
-            self._told["checkpoint"] = bytes(data)
+            self._told["checkpoint"] = kept
+
+    @property
+    def has_checkpoint_to_tell(self) -> bool:
+        """A checkpoint was saved that no heartbeat has brought yet."""
+        with self._told_lock:
+            return "checkpoint" in self._told
 
     def take_told(self) -> dict[str, Any]:
         """What was told since the last heartbeat, taken out."""
@@ -108,6 +130,12 @@ class JobContext:
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop in which `cancellation` is awaited."""
         self._loop = loop
+
+    def drain(self) -> None:
+        """Asks the handler to stop because the worker does, unless it was asked before."""
+        if not self.cancelled:
+            self.draining = True
+            self.cancel()
 
     def cancel(self) -> None:
         """Asks the handler to stop."""

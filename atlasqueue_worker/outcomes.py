@@ -17,6 +17,7 @@ RESULT_BYTES_MAX = 256 * 1024
 ERROR_TYPE_BYTES_MAX = 256
 ERROR_MESSAGE_BYTES_MAX = 4 * 1024
 ERROR_STACK_BYTES_MAX = 16 * 1024
+DELAY_MAX = timedelta(days=3650)
 
 JobOutcome = worker_service_pb2.JobOutcome
 
@@ -26,7 +27,10 @@ class HandlerOutcome(Exception):
 
 
 class Retry(HandlerOutcome):
-    """The attempt failed; try again after `after` (default: the policy's backoff)."""
+    """The attempt failed; try again after `after` (default: the policy's backoff).
+
+    Raises ValueError unless `after` is 0 s to 10 years.
+    """
 
     def __init__(self, message: str = "retry", *, after: timedelta | float | None = None) -> None:
         super().__init__(message)
@@ -34,7 +38,10 @@ class Retry(HandlerOutcome):
 
 
 class Snooze(HandlerOutcome):
-    """Not now: run again after `delay` (seconds or timedelta), without spending an attempt."""
+    """Not now: run again after `delay` (seconds or timedelta), without spending an attempt.
+
+    Raises ValueError unless `delay` is 0 s to 10 years.
+    """
 
     def __init__(self, delay: timedelta | float) -> None:
         super().__init__(f"snoozed for {delay}")
@@ -54,7 +61,10 @@ class Release(HandlerOutcome):
 
 
 def _delta(value: timedelta | float | None) -> timedelta | None:
-    return timedelta(seconds=value) if isinstance(value, int | float) else value
+    delta = timedelta(seconds=value) if isinstance(value, int | float) else value
+    if delta is not None and not timedelta() <= delta <= DELAY_MAX:
+        raise ValueError(f"a delay must be 0 s to 10 years, not {delta}")
+    return delta
 
 
 def encode_result(value: Any) -> bytes:
@@ -118,12 +128,20 @@ def job_error(error: BaseException) -> job_pb2.JobError:
     )
     stack = "".join(traceback.format_exception(error))
     return job_pb2.JobError(
-        type=_cut(name, ERROR_TYPE_BYTES_MAX),
-        message=_cut(str(error), ERROR_MESSAGE_BYTES_MAX),
-        stack=_cut(stack[-ERROR_STACK_BYTES_MAX:], ERROR_STACK_BYTES_MAX),
+        type=cut_text(name, ERROR_TYPE_BYTES_MAX),
+        message=cut_text(_text(error), ERROR_MESSAGE_BYTES_MAX),
+        stack=cut_text(stack[-ERROR_STACK_BYTES_MAX:], ERROR_STACK_BYTES_MAX),
     )
 
 
-def _cut(text: str, bytes_max: int) -> str:
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(the exception's own text cannot be had)"
+
+
+def cut_text(text: str, bytes_max: int) -> str:
+    """Text as the contract takes it: no NUL, UTF-8, at most so many bytes."""
     clean = text.replace("\0", "\ufffd").encode("utf-8", "replace")
     return clean[:bytes_max].decode("utf-8", "ignore")

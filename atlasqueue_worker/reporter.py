@@ -15,15 +15,24 @@ import grpc
 import structlog
 
 from atlasqueue.channel import Tls, open_aio_channel
-from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from atlasqueue.errors import (
+    AtlasQueueError,
+    DeadlineExceeded,
+    InvalidField,
+    MessageTooLarge,
+    Unavailable,
+    from_rpc_error,
+)
 from atlasqueue.retry import Backoff
-from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
+from atlasqueue.v1 import job_pb2, worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
+from atlasqueue_worker.outcomes import ERROR_MESSAGE_BYTES_MAX, cut_text
 from atlasqueue_worker.session import Session
 
 OUTCOMES_MAX = 1000
 BYTES_MAX = 3 * 1024 * 1024
 CALL_TIMEOUT_S = 15.0
+REFUSED = "OutcomeRefused"
 
 JobOutcome = worker_service_pb2.JobOutcome
 
@@ -100,7 +109,7 @@ class Reporter:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             if not isinstance(failure, Unavailable | DeadlineExceeded):
-                self._refused(outcomes, failure)
+                await self._refused(outcomes, failure)
                 return
             log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
             await self._next_server()
@@ -109,11 +118,28 @@ class Reporter:
             self._held.remove(outcome.fence)
             self._on_answer(outcome, result)
 
-    def _refused(self, outcomes: list[JobOutcome], failure: Exception) -> None:
-        # The bounds are checked before; should one slip through, the leases expire and run again.
+    async def _refused(self, outcomes: list[JobOutcome], failure: AtlasQueueError) -> None:
+        """One bad outcome takes no other with it: halves are sent again, and a single one as a failure."""
         log.error("report_refused", outcomes=len(outcomes), error=str(failure))
-        for outcome in outcomes:
-            self._held.remove(outcome.fence)
+        if not isinstance(failure, InvalidField | MessageTooLarge):
+            # A bug of the server: what is not held any more is given back by the next heartbeat.
+            for outcome in outcomes:
+                self._held.remove(outcome.fence)
+            return
+        if len(outcomes) > 1:
+            middle = len(outcomes) // 2
+            await self._send(outcomes[:middle])
+            await self._send(outcomes[middle:])
+            return
+        (outcome,) = outcomes
+        if outcome.fail.error.type != REFUSED:
+            error = job_pb2.JobError(
+                type=REFUSED, message=cut_text(str(failure), ERROR_MESSAGE_BYTES_MAX)
+            )
+            outcome.fail.CopyFrom(worker_service_pb2.Fail(error=error))
+            await self._send([outcome])
+            return
+        self._held.remove(outcome.fence)
 
     def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
         if self._channel is None:

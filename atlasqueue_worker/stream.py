@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from atlasqueue.channel import Tls, open_aio_channel
-from atlasqueue.errors import SessionLost, SessionSuperseded, from_rpc_error
+from atlasqueue.errors import InvalidField, SessionLost, SessionSuperseded, from_rpc_error
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
@@ -48,7 +48,11 @@ class Stream:
         self._channel: grpc.aio.Channel | None = None
 
     async def run(self) -> None:
-        """Keeps a stream open. Raises SessionSuperseded when another process took the session over."""
+        """Keeps a stream open.
+
+        Raises SessionSuperseded when another process took the session over, InvalidField when the server
+        refuses what the worker asks for.
+        """
         backoff = Backoff()
         try:
             while True:
@@ -150,7 +154,8 @@ class Stream:
             if self._session.forget(session_id or self._session.named()[0]):
                 log.warning("session_lost", session=session_id)
                 self._held.lose_all()
-        elif isinstance(failure, SessionSuperseded):
+        elif isinstance(failure, SessionSuperseded | InvalidField):
+            # What is refused once is refused for ever.
             raise failure
         else:
             log.warning("stream_ended", server=self._servers[self._current], error=str(failure))

@@ -29,6 +29,7 @@ ANSWERED = {
     worker_service_pb2.REPORT_STATUS_ALREADY_APPLIED,
 }
 FLUSH_S = 5.0
+TELL_S = 5.0
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -72,7 +73,7 @@ class Worker:
         self._session = Session()
         self.held = Held()
         self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
-        self.executor = Executor(app, slots, self.reporter.report)
+        self.executor = Executor(app, slots, self.reporter.report, self._tell)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()
         )
@@ -95,7 +96,11 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Works until `stop`. Raises SessionSuperseded when another process took the session over."""
+        """Works until `stop`.
+
+        Raises SessionSuperseded when another process took the session over, InvalidField when the server
+        refuses its name, queues or slots.
+        """
         self._loop = asyncio.get_running_loop()
         stream = asyncio.create_task(self.stream.run(), name="stream")
         reporter = asyncio.create_task(self.reporter.run(), name="reporter")
@@ -131,6 +136,16 @@ class Worker:
             await asyncio.wait_for(self.reporter.flush(), FLUSH_S)
         except TimeoutError:
             log.warning("outcomes_not_reported", held=len(self.held.snapshot()[0]))
+
+    async def _tell(self) -> None:
+        """Returns when a heartbeat has brought what handlers have told, or when none can for a while."""
+        told = asyncio.Event()
+        self._heartbeater.beat_now(lambda: self._from_thread(told.set))
+        try:
+            async with asyncio.timeout(TELL_S):
+                await told.wait()
+        except TimeoutError:
+            log.warning("checkpoints_not_told")
 
     def _from_thread(self, action: object) -> None:
         if self._loop is not None and callable(action) and not self._loop.is_closed():

@@ -264,6 +264,8 @@ ALTER TABLE ONLY atlasqueue.sessions
 
 CREATE INDEX dead_letters_prune ON atlasqueue.dead_letters USING btree (died_at);
 
+CREATE INDEX leased_cancel ON atlasqueue.leased USING btree (session_id) WHERE cancel_requested;
+
 CREATE INDEX leased_deadline ON atlasqueue.leased USING btree (deadline_at) WHERE (deadline_at IS NOT NULL);
 
 CREATE INDEX leased_session ON atlasqueue.leased USING btree (session_id, fence);

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-from atlasqueue_server.domain.jobs import NIL
+from atlasqueue_server.domain.jobs import NIL, cut_page
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
@@ -35,22 +34,15 @@ class DeadLetters:
         job_ids = await store.find_dead_letters(
             self._database, queue, dead, token.job_id or NIL, page_size
         )
-        read = {
-            job.job_id: job for job in await jobs_store.get_jobs(self._database, queue, job_ids)
-        }
+        found = await jobs_store.get_jobs(self._database, queue, job_ids, whole=False)
+        read = {job.job_id: job for job in found}
         failures = await jobs_store.list_last_failures(self._database, queue, job_ids)
-        jobs = [
-            replace(
-                read[i],
-                payload=b"",
-                checkpoint=None,
-                failures=[failures[i]] if i in failures else [],
-            )
-            for i in job_ids
-            if i in read
-        ]
+        for job_id, failure in failures.items():
+            if job_id in read:
+                read[job_id].failures = [failure]
+        jobs = [(read[i], PageToken(job_id=i)) for i in job_ids if i in read]
         full = len(job_ids) == page_size
-        return jobs, PageToken(job_id=job_ids[-1]) if full else None
+        return cut_page(jobs, PageToken(job_id=job_ids[-1]) if full else None)
 
     async def redrive(
         self,

@@ -17,6 +17,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
 from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.watermark import Watermark
@@ -28,7 +30,10 @@ from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 500
 POLL_S = 1.0
+RETRY_S = 0.25
 SEQ_MAX = 2**63 - 1
+
+log = structlog.get_logger("atlasqueue.lease")
 
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
 
@@ -43,6 +48,7 @@ class Lane:
         give_back: GiveBack,
         credit_returned: Callable[[OpenSession, str], None],
         observe: Callable[[int], None] = lambda rows: None,
+        may_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.queue = queue
         self.sessions: dict[OpenSession, None] = {}
@@ -50,6 +56,7 @@ class Lane:
         self._give_back = give_back
         self._credit_returned = credit_returned
         self._observe = observe
+        self._may_lease = may_lease
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
         self._may_be_ready = True
@@ -80,6 +87,12 @@ class Lane:
                 while self._may_be_ready and await self._lease_once():
                     pass
             except Unavailable:
+                self._may_be_ready = True
+                self._wake.set()
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                # A lane that died would leave its queue unserved for as long as the server lives.
+                log.exception("lease_failed", queue=self.queue)
                 await asyncio.sleep(POLL_S)
 
     async def quiesce(self) -> None:
@@ -89,6 +102,8 @@ class Lane:
 
     async def _lease_once(self) -> bool:
         """Leases one batch; False when nobody has credit."""
+        if not self._may_lease():
+            return False
         slots = interleave(((id(s), s.credit) for s in self.sessions), BATCH_MAX)
         if not slots:
             return False
@@ -105,7 +120,7 @@ class Lane:
             finally:
                 for session in chosen:
                     session.reserved -= 1
-                    session.looked.set()
+                    session.looked_at(self.queue)
             if rows:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -48,7 +49,7 @@ class PageToken:
             isinstance(self.job_id, str)
             and (not self.job_id or _UUID.match(self.job_id) is not None)
             and isinstance(self.name, str)
-            and "\0" not in self.name
+            and (not self.name or limits.NAME.match(self.name) is not None)
             and type(self.priority) is int
             and 0 <= self.priority < 100
             and type(self.seq) is int

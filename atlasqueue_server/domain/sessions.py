@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import AtlasQueueError
 from atlasqueue_server.model.jobs import LeaseName, Session
 from atlasqueue_server.store.lease import LeasedRow
@@ -49,9 +50,11 @@ class OpenSession:
     queues: tuple[str, ...]
     slots: int
     fences: set[int] = field(default_factory=set)
+    cancels_told: set[int] = field(default_factory=set)
     reserved: int = 0
     turn: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
+    _looked_at: set[str] = field(default_factory=set)
     closed: AtlasQueueError | None = None
     ended: bool = False
     _events: deque[Event] = field(default_factory=deque)
@@ -72,22 +75,44 @@ class OpenSession:
         self.turn = (self.turn + 1) % len(self.queues)
         return self.queues[self.turn :] + self.queues[: self.turn]
 
+    def looked_at(self, queue: str) -> None:
+        """A lane has looked into one of its queues; `looked` is set when all were, or jobs have come."""
+        self._looked_at.add(queue)
+        if len(self._looked_at) == len(self.queues):
+            self.looked.set()
+
     def push(self, event: Event) -> None:
         """Hands an event to the stream."""
         self._events.append(event)
         self._arrived.set()
+        self.looked.set()
 
     def end(self, error: AtlasQueueError | None = None) -> None:
         """No more leases; the stream ends after the events that wait, with `error` if there is one."""
         self.ended = True
         self.closed = self.closed or error
+        self.looked.set()
         self._arrived.set()
+        self.looked.set()
 
     def undelivered(self) -> list[JobsLeased]:
         """The leases that wait to be written, taken out."""
         waiting = [event for event in self._events if isinstance(event, JobsLeased)]
         self._events.clear()
         return waiting
+
+    def _next_part(self) -> Event:
+        """The next event; of one that no message could carry, as much as one can."""
+        event = self._events.popleft()
+        if not isinstance(event, JobsLeased):
+            return event
+        size = 0
+        for fit, row in enumerate(event.rows):
+            size += row.wire_bytes
+            if fit and size > limits.MESSAGE_CUT_BYTES:
+                self._events.appendleft(JobsLeased(event.queue, event.rows[fit:]))
+                return JobsLeased(event.queue, event.rows[:fit])
+        return event
 
     async def next_event(self, wait_s: float) -> Event | None:
         """The next event; None after `wait_s` without one, or when the stream has ended."""
@@ -98,7 +123,7 @@ class OpenSession:
             except TimeoutError:
                 return None
         if self._events:
-            event = self._events.popleft()
+            event = self._next_part()
             if not self._events and not self.ended:
                 self._arrived.clear()
             return event

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.jobs import Jobs, not_found
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model.errors import ShuttingDown, Unavailable
@@ -72,7 +73,8 @@ class Watcher:
                 if job.state in SETTLED:
                     return
                 job = await watch.news.get()
-                if job is not None and job.state in SETTLED:
+                if job is not None:
+                    # Whole, with its failures and result; the poll reads neither.
                     job = await self._jobs.get(queue, job_id)
             raise (
                 ShuttingDown("this server is shutting down") if self._closed else not_found(job_id)
@@ -85,7 +87,7 @@ class Watcher:
             raise ShuttingDown("this server is shutting down")
         if not self._watches:
             self._signals.moved.append(self._job_moved)
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+            self._poller = supervise.start("watcher", self._poll)
         self._watches[watch.job_id].add(watch)
 
     def _remove(self, watch: _Watch) -> None:
@@ -125,7 +127,8 @@ class Watcher:
                 await self._read(queue, job_ids[start : start + CHUNK])
 
     async def _read(self, queue: str, job_ids: Sequence[str]) -> None:
-        found = {job.job_id: job for job in await store.get_jobs(self._database, queue, job_ids)}
+        jobs = await store.get_jobs(self._database, queue, job_ids, whole=False)
+        found = {job.job_id: job for job in jobs}
         for job_id in job_ids:
             for watch in self._watches.get(job_id, ()):
                 if watch.queue == queue:

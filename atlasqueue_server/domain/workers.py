@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +13,7 @@ from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import SessionLost, SessionSuperseded, ShuttingDown
 from atlasqueue_server.model.jobs import HeldJob, Session
 from atlasqueue_server.model.states import State
@@ -18,6 +22,8 @@ from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeasedRow
 
 EPOCH_MAX = 2**62
+# How long LeaseOnce waits for its first look even if it was asked not to wait.
+FIRST_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,9 @@ class Workers:
         dispatcher: Dispatcher,
         signals: Signals,
         server_id: str,
+        stream_age_s: float = math.inf,
     ) -> None:
+        self._stream_age_s = stream_age_s
         self._database = database
         self._queues = queues
         self._dispatcher = dispatcher
@@ -66,9 +74,14 @@ class Workers:
         )
         if reopened is None:
             raise await self._why_not_live(terms.session_id, terms.epoch, reopening=True)
-        await self._release_undelivered(terms)
+        self._signals.session_reopened(terms.session_id, reopened.epoch)
         opened = self._dispatcher.add(reopened, terms.queues, 0, streaming=True)
-        opened.fences |= await store.list_fences_of_session(self._database, terms.session_id)
+        try:
+            await self._release_undelivered(terms)
+            opened.fences |= await store.list_fences_of_session(self._database, terms.session_id)
+        except BaseException:
+            self.close(opened)
+            raise
         opened.slots = terms.slots
         self._dispatcher.slots_changed(opened)
         return opened
@@ -80,18 +93,19 @@ class Workers:
         )
         self._signals.jobs_ready({queue for queue, _, _ in released})
 
-    async def close(self, opened: OpenSession) -> None:
+    def close(self, opened: OpenSession) -> None:
         """The stream has ended; the session lives on until its visibility timeout."""
         self._dispatcher.remove(opened)
-        await store.close_stream_if_newest(
-            self._database, opened.session_id, opened.session.epoch, self._server_id
-        )
+        self._dispatcher.close_stream(opened, self._server_id)
 
     async def events(self, opened: OpenSession, ping_s: float) -> AsyncIterator[Event]:
         """The stream's events, with a ping each `ping_s`. Raises what ended the session."""
         loop = asyncio.get_running_loop()
         ping_at = loop.time() + ping_s
+        away_at = loop.time() + self._stream_age_s * random.uniform(0.8, 1.0)  # noqa: S311
         while True:
+            if not opened.ended and loop.time() >= away_at:
+                self._dispatcher.send_away(opened, "streams are renewed now and then")
             event = await opened.next_event(max(0.0, ping_at - loop.time()))
             if event is not None:
                 yield event
@@ -117,18 +131,31 @@ class Workers:
         opened = self._dispatcher.add(session, terms.queues, terms.slots, streaming=False)
         jobs: list[tuple[str, LeasedRow]] = []
         try:
-            await opened.looked.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, FIRST_LOOK_S)):
+                    await opened.looked.wait()
             event = await opened.next_event(wait_s)
             while isinstance(event, JobsLeased):
                 jobs += [(event.queue, row) for row in event.rows]
                 event = await opened.next_event(0)
-            return session, jobs
+            return session, self._fitting(jobs)
         except asyncio.CancelledError:
             for queue, row in jobs:
                 self._dispatcher.give_back(queue, [row])
             raise
         finally:
             self._dispatcher.remove(opened)
+
+    def _fitting(self, jobs: list[tuple[str, LeasedRow]]) -> list[tuple[str, LeasedRow]]:
+        """Those that one message can carry; the others go back to ready."""
+        size = 0
+        for at, (_, row) in enumerate(jobs):
+            size += row.wire_bytes
+            if at and size > limits.MESSAGE_CUT_BYTES:
+                for queue, unsent in jobs[at:]:
+                    self._dispatcher.give_back(queue, [unsent])
+                return jobs[:at]
+        return jobs
 
     async def _session_for_once(self, terms: LeaseTerms) -> Session:
         if not terms.session_id:

@@ -18,6 +18,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from atlasqueue_server.embedded.errors import DataDirectoryError
+
 LOG_BYTES_KEPT = 10 * 1024 * 1024
 NAME = "postgres-18"
 
@@ -67,10 +69,16 @@ class DataDirectory:
         self._state = self.root / "state.json"
 
     def create(self) -> None:
-        """Make the directory, closed to other users."""
-        if not self.root.is_dir():
+        """Make the directory, closed to other users. Raises DataDirectoryError when it cannot be."""
+        if self.root.is_dir():
+            return
+        try:
             self.root.mkdir(parents=True, exist_ok=True)
             self.root.chmod(0o700)
+        except OSError as error:
+            raise DataDirectoryError(
+                f"the data directory {self.root} cannot be made: {error.strerror}; choose another one"
+            ) from error
 
     def try_lock(self) -> int | None:
         """Return a descriptor that holds the lock until its last copy is closed, or None."""

@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from atlasqueue_server.http.answers import dump, json_response
 from atlasqueue_server.http.transcode import Transcoder
@@ -43,14 +43,16 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
         tree = {"status": "ok" if good else "not ready", "checks": dict(checks)}
         return json_response(dump(tree), 200 if good else 503)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/metrics", exposition),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount("", app=Transcoder(rpcs)),
         ]
     )
+    # Not a Mount, whose pattern passes over paths with a newline in them.
+    app.router.default = Transcoder(rpcs)
+    return app
 
 
 async def _checks(readiness: Readiness) -> Mapping[str, str]:

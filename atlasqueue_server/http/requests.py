@@ -34,8 +34,15 @@ def refuse_foreign_origin(request: Request) -> None:
     enqueue jobs at 127.0.0.1.
     """
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin and _netloc(origin) != request.headers.get("host"):
         raise answers.foreign_origin(origin)
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 async def read_json_body(request: Request, *, allowed: bool) -> tuple[Any, int]:

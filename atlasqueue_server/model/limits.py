@@ -61,6 +61,9 @@ PING_INTERVAL_S_MAX: Final = 60.0
 WRITE_TIMEOUT_S: Final = 15.0
 WRITE_TIMEOUT_S_MIN: Final = 0.5
 WRITE_TIMEOUT_S_MAX: Final = 300.0
+# A lease that its worker does not hold by then never reached it: streams that carry nothing are ended
+# after the write timeout or three pings.
+ARRIVES_WITHIN_S: Final = 60.0
 LEASE_ONCE_WAIT_S_MAX: Final = 60
 LEADER_LEASE_S: Final = 5.0
 LEADER_LEASE_S_MIN: Final = 0.5

@@ -25,6 +25,7 @@ DOMAIN: Final = "atlasqueue"
 # A status travels in HTTP/2 trailers, which clients refuse beyond 8 KiB: the message twice (once
 # with three bytes for each byte beyond ASCII) and the details in base64.
 _MESSAGE_BYTES_MAX: Final = 512
+_SHORT_MESSAGE_BYTES_MAX: Final = 48
 _FIELD_BYTES_MAX: Final = 160
 _BOUND_BYTES_MAX: Final = 256
 _VIOLATIONS_MAX: Final = 6
@@ -98,6 +99,13 @@ def to_status(
     if answer.retry_after_s is not None:
         status.details.add().Pack(RetryInfo(retry_delay=_duration(answer.retry_after_s)))
     return status
+
+
+def shortened(status: Status) -> Status:
+    """The same with its first detail (the reason) only and the beginning of its message."""
+    short = Status(code=status.code, message=_cut(status.message, _SHORT_MESSAGE_BYTES_MAX))
+    short.details.extend(status.details[:1])
+    return short
 
 
 def grpc_code(status: Status) -> grpc.StatusCode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import uuid_utils
+from google.rpc.status_pb2 import Status
 
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
@@ -13,12 +14,17 @@ from atlasqueue_server.domain.jobs import Jobs
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.watch import Watcher
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
+from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.model.jobs import JobFilter, NewJob
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.codes import STATES, STATES_IN
-from atlasqueue_server.rpc.errors import to_status
+from atlasqueue_server.rpc.errors import shortened, to_status
 from atlasqueue_server.rpc.validate import Checker
+
+# A batch of 10 000 refusals must fit into a message: the first ones are told in full, the others in short.
+REFUSALS_BYTES = 1 * limits.MIB
+NAME_CHARS_SHOWN = 64
+ID_CHARS_SHOWN = 36
 
 
 class JobHandlers:
@@ -54,12 +60,16 @@ class JobHandlers:
         judged = [_judge(i, job) for i, job in enumerate(request.jobs)]
         sound = [job for job in judged if isinstance(job, NewJob)]
         errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
-        return job_service_pb2.EnqueueBatchResponse(
-            results=[
-                _result(asked, job, next(errors) if isinstance(job, NewJob) else job)
-                for asked, job in zip(request.jobs, judged, strict=True)
-            ]
-        )
+        response = job_service_pb2.EnqueueBatchResponse()
+        told = 0
+        for asked, job in zip(request.jobs, judged, strict=True):
+            error = next(errors) if isinstance(job, NewJob) else job
+            status = to_status(error) if error else None
+            if status is not None:
+                status = status if told < REFUSALS_BYTES else shortened(status)
+                told += status.ByteSize()
+            response.results.append(_result(asked, job, status))
+        return response
 
     async def get_job(
         self, request: job_service_pb2.GetJobRequest
@@ -132,10 +142,10 @@ def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:
 
 
 def _result(
-    asked: job_pb2.NewJob, job: NewJob | InvalidField, error: AtlasQueueError | None
+    asked: job_pb2.NewJob, job: NewJob | InvalidField, status: Status | None
 ) -> job_service_pb2.EnqueueResult:
     return job_service_pb2.EnqueueResult(
-        queue=asked.queue,
-        job_id=job.job_id if isinstance(job, NewJob) else asked.job_id,
-        error=to_status(error) if error else None,
+        queue=asked.queue[:NAME_CHARS_SHOWN],
+        job_id=job.job_id if isinstance(job, NewJob) else asked.job_id[:ID_CHARS_SHOWN],
+        error=status,
     )

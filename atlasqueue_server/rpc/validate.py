@@ -116,7 +116,9 @@ class Checker:
     def milliseconds(self, field: str, value: Duration, least_s: int, most_s: int) -> int:
         """A duration within bounds, in whole milliseconds."""
         total = value.seconds * 10**9 + value.nanos
-        if abs(value.nanos) > NANOS_MAX or not least_s * 10**9 <= total <= most_s * 10**9:
+        # By its own definition a Duration has one sign.
+        whole = abs(value.nanos) <= NANOS_MAX and value.seconds * value.nanos >= 0
+        if not whole or not least_s * 10**9 <= total <= most_s * 10**9:
             self.refuse(field, f"must be {least_s} s to {most_s} s")
             return least_s * 1000
         return total // 10**6
@@ -134,6 +136,14 @@ class Checker:
             self.refuse(field, f"keys must have 1 to {limits.HEADER_KEY_CHARS_MAX} characters")
         if any("\0" in key or "\0" in value for key, value in headers.items()):
             self.refuse(field, "must not hold the character U+0000")
+
+    def once(self, field: str, leases: Iterable[tuple[str, str, int]]) -> None:
+        """Leases (queue, id, fence), each named once."""
+        seen: set[tuple[str, str, int]] = set()
+        for i, lease in enumerate(leases):
+            if lease in seen:
+                self.refuse(f"{field}[{i}]", "names a lease that an earlier one names: once each")
+            seen.add(lease)
 
     def queues(self, field: str, names: Iterable[str]) -> tuple[str, ...]:
         """The queues of a session: some, each once."""

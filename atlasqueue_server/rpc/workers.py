@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from atlasqueue.v1 import job_pb2, worker_service_pb2
@@ -15,9 +15,6 @@ from atlasqueue_server.model.jobs import Outcome, Reported
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.codes import REPORT_STATUSES, STATES
 from atlasqueue_server.rpc.validate import INT64_MAX, Checker
-
-# What a leased job takes on the wire beside payload, headers and checkpoint.
-LEASED_JOB_BYTES = 400
 
 
 class WorkerHandlers:
@@ -54,10 +51,9 @@ class WorkerHandlers:
                 )
             )
             async for event in self._workers.events(opened, self._ping_s):
-                for response in _responses(event):
-                    yield response
+                yield _response(event)
         finally:
-            await self._workers.close(opened)
+            self._workers.close(opened)
 
     async def lease_once(
         self, request: worker_service_pb2.LeaseOnceRequest
@@ -85,6 +81,7 @@ class WorkerHandlers:
             convert_in.held_job(check, f"held[{i}]", job)
             for i, job in enumerate(request.held[: limits.SLOTS_MAX])
         ]
+        check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
         check.raise_if_refused()
         extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
         timeout_ms = extended.visibility_timeout_ms
@@ -112,7 +109,7 @@ class WorkerHandlers:
             convert_in.outcome(check, f"outcomes[{i}]", told)
             for i, told in enumerate(request.outcomes)
         ]
-        _refuse_repeats(check, outcomes)
+        check.once("outcomes", ((o.queue, o.job_id, o.fence) for o in outcomes))
         check.raise_if_refused()
         answers = await self._reporter.report(outcomes)
         self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
@@ -124,15 +121,6 @@ class WorkerHandlers:
         )
 
 
-def _refuse_repeats(check: Checker, outcomes: list[Outcome]) -> None:
-    seen: set[tuple[str, str, int]] = set()
-    for i, outcome in enumerate(outcomes):
-        lease = outcome.queue, outcome.job_id, outcome.fence
-        if lease in seen:
-            check.refuse(f"outcomes[{i}]", "names a lease that an earlier outcome names: once each")
-        seen.add(lease)
-
-
 def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.ReportResult:
     return worker_service_pb2.ReportResult(
         job_id=outcome.job_id,
@@ -142,12 +130,15 @@ def _report_result(outcome: Outcome, answer: Reported) -> worker_service_pb2.Rep
     )
 
 
-def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
+def _response(event: Event) -> worker_service_pb2.LeaseResponse:
     match event:
-        case JobsLeased():
-            yield from _leased_jobs(event)
+        case JobsLeased(queue, rows):
+            jobs = [convert_out.leased_job(queue, row) for row in rows]
+            return worker_service_pb2.LeaseResponse(
+                leased_jobs=worker_service_pb2.LeasedJobs(jobs=jobs)
+            )
         case CancelAsked(lease):
-            yield worker_service_pb2.LeaseResponse(
+            return worker_service_pb2.LeaseResponse(
                 cancel_requested=worker_service_pb2.CancelRequested(
                     jobs=[convert_out.job_lease(lease)]
                 )
@@ -155,24 +146,8 @@ def _responses(event: Event) -> Iterator[worker_service_pb2.LeaseResponse]:
         case Pinged():
             ping = worker_service_pb2.Ping()
             ping.server_time.GetCurrentTime()
-            yield worker_service_pb2.LeaseResponse(ping=ping)
+            return worker_service_pb2.LeaseResponse(ping=ping)
         case WentAway(reason):
             away = worker_service_pb2.GoAway(reason=reason)
             away.reconnect_after.FromTimedelta(timedelta())
-            yield worker_service_pb2.LeaseResponse(go_away=away)
-
-
-def _leased_jobs(event: JobsLeased) -> Iterator[worker_service_pb2.LeaseResponse]:
-    """One message, or several when the payloads are too large for one."""
-    response = worker_service_pb2.LeaseResponse()
-    size = 0
-    for row in event.rows:
-        row_size = LEASED_JOB_BYTES + len(row.payload) + len(row.headers_json or "")
-        row_size += len(row.checkpoint or b"")
-        if size and size + row_size > limits.MESSAGE_CUT_BYTES:
-            yield response
-            response = worker_service_pb2.LeaseResponse()
-            size = 0
-        response.leased_jobs.jobs.append(convert_out.leased_job(event.queue, row))
-        size += row_size
-    yield response
+            return worker_service_pb2.LeaseResponse(go_away=away)

@@ -14,9 +14,15 @@ from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database, Row
 
 
-async def get_jobs(database: Database, queue: str, job_ids: Sequence[str]) -> list[Job]:
-    """The jobs that exist among `job_ids`, whole but for failures, in one snapshot, in no order."""
-    rows = await database.run("get_jobs", {"queue": queue, "job_ids": list(job_ids)})
+async def get_jobs(
+    database: Database, queue: str, job_ids: Sequence[str], *, whole: bool
+) -> list[Job]:
+    """The jobs that exist among `job_ids`, without failures, in one snapshot, in no order.
+
+    Unless `whole`, payload, result and checkpoint are left out.
+    """
+    params = {"queue": queue, "job_ids": list(job_ids), "whole": whole}
+    rows = await database.run("get_jobs", params)
     return [_job(row) for row in rows]
 
 
@@ -33,7 +39,7 @@ def _job(row: Row) -> Job:
         queue,
         job_id,
         kind,
-        payload,
+        payload or b"",
         headers,
         priority,
         run_at,

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from atlasqueue_server.model import limits
 from atlasqueue_server.store.database import Database
 
+# What a leased job takes in a message beside payload, headers and checkpoint.
+LEASED_JOB_BYTES = 400
+
 
 class Lane(NamedTuple):
     """One priority's window of seq, (floor, ceiling], in the order of dispatch."""
@@ -36,6 +39,12 @@ class LeasedRow(NamedTuple):
     max_attempts: int
     seq: int
     checkpoint: bytes | None
+
+    @property
+    def wire_bytes(self) -> int:
+        """What it takes in a message, at most."""
+        parts = (self.payload, self.headers_json or "", self.checkpoint or b"")
+        return LEASED_JOB_BYTES + sum(map(len, parts))
 
 
 class LeaseOrder(NamedTuple):

@@ -26,15 +26,19 @@ LOCK_POLL_S = 0.1
 OLDEST_POSTGRES = 150000
 
 
-class SchemaTooNew(Exception):
+class MigrationError(Exception):
+    """The database cannot be used as it is; the message says what to do."""
+
+
+class SchemaTooNew(MigrationError):
     """The database's schema is newer than this server knows: run a newer server."""
 
 
-class SchemaTooOld(Exception):
+class SchemaTooOld(MigrationError):
     """The database's schema is older than this server needs: run `atlasqueue-server migrate`."""
 
 
-class PostgresTooOld(Exception):
+class PostgresTooOld(MigrationError):
     """PostgreSQL is older than 15."""
 
 
@@ -76,7 +80,7 @@ def known_migrations() -> list[Migration]:
 async def migrate(database_url: str) -> MigrationReport:
     """Brings the schema up to date; safe when several servers call it at once.
 
-    Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, PostgresTooOld, or the role may not), DatabaseUnavailable.
     """
     async with await _connect(database_url) as connection:
         while not await _try_lock(connection):
@@ -84,6 +88,11 @@ async def migrate(database_url: str) -> MigrationReport:
             await asyncio.sleep(LOCK_POLL_S)
         try:
             return await _apply(connection)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MigrationError(
+                f"the database's role {connection.info.user} may not do that: {error}. Grant it CREATE on "
+                f"the database, or migrate as another role"
+            ) from error
         finally:
             await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
 
@@ -101,6 +110,13 @@ async def _connect(database_url: str) -> Connection:
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    except psycopg.ProgrammingError:
+        # Its text may quote the address, and with it the password.
+        raise MigrationError(
+            "the database's address cannot be read: it must look like "
+            "postgresql://user:password@host:5432/database, with %20 for a space in it and parameters "
+            "that PostgreSQL knows"
+        ) from None
     if connection.info.server_version < OLDEST_POSTGRES:
         await connection.close()
         raise PostgresTooOld(

@@ -10,7 +10,15 @@ from typing import NamedTuple
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import HeldJob, LeaseName, Session
 from atlasqueue_server.model.states import State
-from atlasqueue_server.store.database import Connection, Database, fetch, send
+from atlasqueue_server.store.database import (
+    TRANSIENT_TRIES,
+    Connection,
+    Contended,
+    Database,
+    Row,
+    fetch,
+    send,
+)
 
 
 class SessionTerms(NamedTuple):
@@ -65,10 +73,50 @@ async def close_stream_if_newest(
     )
 
 
+async def list_fences_of_sessions(
+    database: Database, session_ids: Sequence[int]
+) -> dict[int, set[int]]:
+    """The fences of the jobs that each session holds."""
+    fences: dict[int, set[int]] = {session_id: set() for session_id in session_ids}
+    rows = await database.run("list_fences_of_sessions", {"session_ids": list(session_ids)})
+    for session_id, fence in rows:
+        fences[session_id].add(fence)
+    return fences
+
+
 async def list_fences_of_session(database: Database, session_id: int) -> set[int]:
     """The fences of the jobs that a session holds."""
-    rows = await database.run("list_fences_of_session", {"session_id": session_id})
-    return {row[0] for row in rows}
+    return (await list_fences_of_sessions(database, [session_id]))[session_id]
+
+
+class KnownSession(NamedTuple):
+    """An open stream's session, as its server knows it."""
+
+    session_id: int
+    epoch: int
+    leases: int
+
+
+async def check_sessions(
+    database: Database, known: Sequence[KnownSession]
+) -> tuple[list[Row], list[Row]]:
+    """(session_id, lost, epoch, fewer leases) of sessions that are not as known, and the
+    (session_id, queue, id, fence) of leases whose cancel was requested."""
+    session_ids = [session.session_id for session in known]
+    found, cancels = await database.run_together(
+        [
+            (
+                "check_sessions",
+                {
+                    "session_ids": session_ids,
+                    "epochs": [session.epoch for session in known],
+                    "leases": [session.leases for session in known],
+                },
+            ),
+            ("list_cancels_of_sessions", {"session_ids": session_ids}),
+        ]
+    )
+    return found, cancels
 
 
 class Extended(NamedTuple):
@@ -86,8 +134,21 @@ async def heartbeat(
 ) -> Extended | None:
     """Extends the session and reconciles what it holds, in one transaction; None: not live.
 
-    The row lock of extend_session_if_live keeps expire away until the commit.
+    The row lock of extend_session_if_live keeps expire away until the commit. A report of jobs whose
+    checkpoints are being kept may take the same rows in another order; then it runs again.
     """
+    for tries_left in reversed(range(TRANSIENT_TRIES)):
+        try:
+            return await _heartbeat(database, session_id, epoch, held, last_fence)
+        except Contended:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _heartbeat(
+    database: Database, session_id: int, epoch: int, held: Sequence[HeldJob], last_fence: int
+) -> Extended | None:
     by_queue: dict[str, list[HeldJob]] = defaultdict(list)
     for job in sorted(held, key=lambda j: j.job_id):
         by_queue[job.queue].append(job)
@@ -100,6 +161,7 @@ async def heartbeat(
                     "session_id": session_id,
                     "epoch": epoch,
                     "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
+                    "present_within_s": limits.PRESENT_WITHIN_S,
                 },
             )
         )
@@ -129,6 +191,7 @@ async def _reconcile(
             "queue": queue,
             "last_fence": last_fence,
             "held_fences": [j.fence for j in jobs],
+            "arrives_within_s": limits.ARRIVES_WITHIN_S,
         },
     )
     return [(queue, job_id, State(state)) for job_id, state in await fetch(cursor)]

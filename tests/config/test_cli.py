@@ -79,7 +79,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     module("atlasqueue_server.app", run=world.run)
     module("atlasqueue_server.store", __path__=[])
-    module("atlasqueue_server.store.migrations", migrate=world.migrate, status=world.status)
+    module(
+        "atlasqueue_server.store.migrations",
+        migrate=world.migrate,
+        status=world.status,
+        MigrationError=LookupError,
+    )
     module(
         "atlasqueue_server.embedded",
         EmbeddedPostgres=world.postgres,
@@ -187,3 +192,36 @@ def test_help_loads_nothing_heavy() -> None:
 def test_what_dev_prints_when_the_ports_are_not_known_yet() -> None:
     free = ServerConfig(database_url=SecretStr(URL), grpc_port=0)
     assert "The log names the ports" in how_to_talk(free)
+
+
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/x", "cannot connect to the database"),
+        ("postgresql://me:s3cret@127.0.0.1:1/a b?bogus=1", "address cannot be read"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_exit_code_3(command: str, url: str, says: str) -> None:
+    """How it showed: migrate and a mistyped address ended in a traceback."""
+    process = subprocess.run(
+        [sys.executable, "-m", "atlasqueue_server", command, "--database-url", url],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 3
+    assert process.stderr.startswith("atlasqueue-server: ")
+    assert says in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "s3cret" not in process.stderr
+
+
+def test_dev_says_when_its_directory_cannot_be_made() -> None:
+    """How it showed: a traceback."""
+    command = ["dev", "--data-directory", "/dev/null/x"]
+    process = subprocess.run(
+        [sys.executable, "-m", "atlasqueue_server", *command], capture_output=True, text=True
+    )
+    assert process.returncode == 3
+    assert "/dev/null/x cannot be made" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -306,6 +306,14 @@ async def test_oneof_twice_is_refused_whole() -> None:
         merge({"outcomes": [outcome]}, workers_pb.ReportRequest())
 
 
+async def test_a_newline_in_a_path_reaches_the_handlers(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    """How it showed: the path was answered 404 in plain text, before the transcoder saw it."""
+    await client.get("/v1/queues/a%0A")
+    assert world.handlers.requests[-1].queue == "a\n"
+
+
 async def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.AsyncClient) -> None:
     for path in ("/", "/v1", "/v1/nothing", "/v1/queues/q:explode", "/v1/queues/"):
         answer = await client.get(path)
@@ -350,6 +358,10 @@ async def test_pages_of_other_sites_may_not_change_anything(
     client: httpx.AsyncClient, world: World
 ) -> None:
     evil = {"origin": "https://evil.test"}
+    # How it showed: an origin that is no address was answered 500.
+    for origin in ("http://[::", "null", "x" * 300):
+        refused = await client.post("/v1/queues/media:pause", headers={"origin": origin})
+        assert refused.status_code == 403
     assert (await client.post("/v1/queues/q:pause", headers=evil)).status_code == 403
     assert world.handlers.requests == []
     own = {"origin": "http://atlasqueue.test"}

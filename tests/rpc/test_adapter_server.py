@@ -15,10 +15,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from atlasqueue.v1 import job_service_pb2 as jobs_pb
 from atlasqueue.v1 import job_service_pb2_grpc
+from atlasqueue_server.app import Application
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.health import Health
 from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
 from atlasqueue_server.startup import BindError, StartupError, TlsFiles
+from tests.plugins.server import config_for
 from tests.rpc.fakes import Handlers, bound, yes
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -192,3 +194,10 @@ def test_connections_end_at_their_age_and_never_with_an_endless_grace() -> None:
     assert "grpc.max_connection_age_ms" not in dict(
         GrpcOptions(max_connection_age_s=0).channel_arguments(False)
     )
+
+
+async def test_the_connection_age_of_the_configuration_is_used() -> None:
+    """How it showed: --max-connection-age-seconds was read, checked and forgotten."""
+    application = Application(config_for("postgresql://x", max_connection_age_seconds=77))
+    arguments = dict(application._grpc._options.channel_arguments(False))
+    assert arguments["grpc.max_connection_age_ms"] == 77_000

@@ -42,10 +42,10 @@ HOT = {
     "enqueue_jobs_if_new", "classify_enqueued_jobs", "lease_jobs_if_ready",
     *report.STATEMENTS.values(), "classify_reports", "extend_session_if_live",
     "reconcile_jobs_if_not_held", "save_checkpoints_if_fenced", "classify_held_jobs",
-    "list_fences_of_session", "find_due_queues", "promote_jobs_if_leader",
+    "list_fences_of_sessions", "find_due_queues", "promote_jobs_if_leader",
     "lose_sessions_if_leader", "expire_leases_if_leader", "fail_overdue_jobs_if_leader",
     "cancel_job_if_open", "get_jobs", "redrive_dead_letters_if_dead", "purge_dead_letters_if_dead",
-    "release_undelivered_jobs",
+    "release_undelivered_jobs", "check_sessions", "list_cancels_of_sessions",
 }  # fmt: skip
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,6 +76,7 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
         held = [HeldJob(at.queue, at.job_id, at.fence, 1, "note", b"data")]
         await sessions.heartbeat(database, at.session_id, 1, held, at.fence)
         await sessions.list_fences_of_session(database, at.session_id)
+        await sessions.check_sessions(database, [sessions.KnownSession(at.session_id, 1, 1)])
         outcome = outcome_of(at.queue, at.job_id, at.fence, kind)
         await report.report_if_fenced(database, {(at.queue, kind): [outcome]})
         await report.classify_reports(database, at.queue, [outcome])
@@ -83,7 +84,7 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
             await jobs.cancel_job_if_open(database, at.queue, at.job_id)
         await sessions.release_undelivered(database, at.session_id, 0)
     await classify_enqueued_jobs(database, gone.queue, [gone.job])
-    await jobs.get_jobs(database, gone.queue, [gone.job_id])
+    await jobs.get_jobs(database, gone.queue, [gone.job_id], whole=True)
     await redrive_dead_letters_if_dead(database, gone.queue, [gone.job_id])
     await scheduler.find_due_queues(database)
     await scheduler.promote_jobs_if_leader(database, term, "mail", LONG_AGO, 10)

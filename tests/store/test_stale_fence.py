@@ -15,7 +15,7 @@ import pytest
 from atlasqueue_server.model.jobs import HeldJob, OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import report, sessions
-from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.database import Database, fetch, send
 from atlasqueue_server.store.scheduler import (
     Term,
     expire_leases_if_leader,
@@ -33,13 +33,15 @@ BY_TERM = {"expire_leases_if_leader", "fail_overdue_jobs_if_leader"}
 HARMLESS = {
     "adopt_orphans_if_leader": "gives a session to leases that have none",
     "cancel_job_if_open": "asks for a cancel by id: whoever holds the job then is told",
+    "check_sessions": "reads",
     "classify_held_jobs": "reads",
     "classify_reports": "reads",
     "extend_by_outage_if_leader": "moves deadlines later, ends no lease",
     "delete_lost_sessions_if_leader": "reads leased, deletes sessions that hold nothing",
     "get_jobs": "reads",
     "lease_jobs_if_ready": "inserts under a new fence",
-    "list_fences_of_session": "reads",
+    "list_fences_of_sessions": "reads",
+    "list_cancels_of_sessions": "reads",
     "list_leased_jobs": "reads",
     "list_sessions": "reads",
 }
@@ -172,6 +174,7 @@ async def test_reconcile_and_reopen_touch_their_own_session_only(
     queue = scene.moved.queue
     before = await snapshot(connection)
     params = {"queue": queue, "session_id": scene.older, "held_fences": [scene.other.fence]}
+    params["arrives_within_s"] = 60
     everything = 2**62
     assert not await database.run("reconcile_jobs_if_not_held", params | {"last_fence": everything})
     params["held_fences"] = []
@@ -182,6 +185,10 @@ async def test_reconcile_and_reopen_touch_their_own_session_only(
     fence = scene.other.fence
     assert not await sessions.release_undelivered(database, scene.older, fence)
     assert await snapshot(connection) == before
+    # Above what arrived, but on its way for too long to arrive any more.
+    late = params | {"last_fence": below, "arrives_within_s": 0}
+    async with database.connection() as trial, trial.transaction(force_rollback=True):
+        assert len(await fetch(await send(trial, "reconcile_jobs_if_not_held", late))) == 1
     # Not held and not above what arrived: back to ready, and the other session's lease stays.
     at = params | {"last_fence": fence}
     assert len(await database.run("reconcile_jobs_if_not_held", at)) == 1

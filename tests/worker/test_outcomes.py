@@ -103,6 +103,25 @@ async def test_a_failure_is_retried_until_it_succeeds(
     assert "in handler" in job.failures[0].stack
 
 
+async def test_watchers_see_each_failure_when_it_happens(
+    server: RunningServer, client: AsyncClient
+) -> None:
+    """How it showed: only the last event of a watch had the failures that the contract promises."""
+    go_on = asyncio.Event()
+
+    async def handler(job: JobContext) -> None:
+        if job.attempt == 0:
+            raise ValueError("the first")
+        await go_on.wait()
+
+    async with working(server, app_with(handler)):
+        job_id = await client.enqueue(QUEUE, "do", retry_policy=FAST)
+        async for job in client.watch(job_id, timeout=20):
+            if job.attempt:
+                assert [f.message for f in job.failures] == ["the first"]
+                go_on.set()
+
+
 async def test_spent_attempts_make_a_dead_letter(
     server: RunningServer, client: AsyncClient
 ) -> None:

@@ -1,6 +1,7 @@
 -- heartbeat: the session lives on for its visibility timeout, which follows its queues' policies.
 -- Guards: not lost, and not superseded by a higher epoch (an epoch above the stored one belongs to a
--- stream that is just being opened). Only clock_timestamp() is right here: now() may be old after a
+-- stream that is just being opened). The stream of a server that was killed is none, though nobody came
+-- to say so. Only clock_timestamp() is right here: now() may be old after a
 -- wait for the row lock.
 update atlasqueue.sessions s
 set
@@ -12,4 +13,11 @@ from (
     where t.session_id = %(session_id)s and q.name = any (t.queues)
 ) v
 where s.session_id = %(session_id)s and not s.lost and s.epoch <= %(epoch)s
-returning s.visibility_timeout_ms, s.streaming, s.queues
+returning
+    s.visibility_timeout_ms,
+    s.streaming and exists (
+        select from atlasqueue.servers v
+        where v.server_id = s.server_id
+            and v.seen_at > clock_timestamp() - %(present_within_s)s * interval '1 s'
+    ) as streaming,
+    s.queues

@@ -1,8 +1,9 @@
 -- Reads jobs of one queue whole: one statement, one snapshot, so each is in exactly one place in it.
 -- No row for an id: there is no such job. The body's presence and the absence of any small row can only
--- mean a damaged database; state is null then.
+-- mean a damaged database; state is null then. What may be large is left in its place unless asked for: a
+-- thousand jobs may hold a gigabyte.
 select
-    j.queue, j.job_id::text, j.kind, j.payload, j.headers::text, j.priority,
+    j.queue, j.job_id::text, j.kind, case when %(whole)s then j.payload end as payload, j.headers::text, j.priority,
     coalesce(s.run_at, j.run_at) as run_at, j.deadline_ms,
     j.max_attempts, j.backoff_initial_ms, j.backoff_multiplier, j.backoff_cap_ms,
     case
@@ -19,7 +20,8 @@ select
     coalesce(s.fence, r.fence, l.fence, x.fence, f.fence) as fence,
     j.created_at, f.finished_at, x.died_at, x.reason as dead_letter_reason,
     l.leased_at, l.session_id, coalesce(l.cancel_requested, false) as cancel_requested,
-    f.result, c.percent, c.note, c.data as checkpoint
+    case when %(whole)s then f.result end as result, c.percent, c.note,
+    case when %(whole)s then c.data end as checkpoint
 from unnest(%(job_ids)s::uuid[]) as u (job_id),
 lateral (
     select * from atlasqueue.jobs j where j.queue = %(queue)s and j.job_id = u.job_id limit 1

@@ -1,12 +1,18 @@
 -- reconcile: leased to the session but not held by it → ready, no attempt spent; → cancelled when a
 -- cancel was requested. Guards: not among the held fences, and not above the highest fence that has
--- reached the worker (above, the event may still be on its way). Runs in the transaction of
--- extend_session_if_live, whose row lock keeps expire away.
+-- reached the worker (above, the event may still be on its way, but not for ever: a stream that carries
+-- nothing is ended long before arrives_within_s). Runs in the transaction of extend_session_if_live,
+-- whose row lock keeps expire away. NOT IN over a subquery is hashed; an array would be walked for
+-- each lease.
 with locked as materialized (
     select l.ctid as tid
     from atlasqueue.leased l
-    where l.session_id = %(session_id)s and l.fence <= %(last_fence)s and l.queue = %(queue)s
-        and not l.fence = any (%(held_fences)s::bigint[])
+    where l.session_id = %(session_id)s and l.queue = %(queue)s
+        and (
+            l.fence <= %(last_fence)s
+            or l.leased_at < clock_timestamp() - %(arrives_within_s)s * interval '1 s'
+        )
+        and l.fence not in (select unnest(%(held_fences)s::bigint[]))
     for update skip locked
 ),
 taken as (

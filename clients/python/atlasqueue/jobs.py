@@ -63,7 +63,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to enqueue. `delay` counts from now by this machine's clock; give it or `run_at`."""
+    """A job to enqueue. What is None has the server's default; `job_id` is made when it is sent."""
 
     queue: str
     kind: str

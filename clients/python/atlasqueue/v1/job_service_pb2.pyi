@@ -138,11 +138,12 @@ class EnqueueResult(_message.Message):
     queue: _builtins.str
     """The queue."""
     job_id: _builtins.str
-    """The id, canonical; as sent when the job was refused."""
+    """The id, canonical; as sent (36 characters of it) when the job was refused."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Unset: the job is stored. Set: it was refused, with the status and details that Enqueue would
-        have answered (fields are named jobs[i].field).
+        have answered (fields are named jobs[i].field). After 1 MiB of refusals in one response the others
+        have their reason and the beginning of their message only.
         """
 
     def __init__(
@@ -230,7 +231,9 @@ class ListJobsRequest(_message.Message):
     kind: _builtins.str
     """Only jobs of this kind. Default: any."""
     page_size: _builtins.int
-    """How many jobs at most, 1 to 1000; default 100 (also for 0). A page may hold fewer and not be the last."""
+    """How many jobs at most, 1 to 1000; default 100 (also for 0). A page may hold fewer and not be the last: no
+    message is over 4 MiB.
+    """
     page_token: _builtins.str
     """next_page_token of the page before, with the same filters. Default: the first page."""
     @_builtins.property

@@ -486,7 +486,9 @@ class ListDeadLettersRequest(_message.Message):
     queue: _builtins.str
     """Required. The queue."""
     page_size: _builtins.int
-    """How many at most, 1 to 1000; default 100 (also for 0)."""
+    """How many at most, 1 to 1000; default 100 (also for 0). A page may hold fewer and not be the last: no
+    message is over 4 MiB.
+    """
     page_token: _builtins.str
     """next_page_token of the page before, with the same filter. Default: the first page."""
     @_builtins.property

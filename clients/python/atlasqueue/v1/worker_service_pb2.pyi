@@ -482,7 +482,9 @@ class LeaseOnceRequest(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     max_jobs: _builtins.int
-    """How many jobs at most, 1 to 1000; default 1 (also for 0)."""
+    """How many jobs at most, 1 to 1000; default 1 (also for 0). What a message of 4 MiB cannot carry goes
+    back to ready without spending an attempt.
+    """
     worker: _builtins.str
     """Required. A name for people."""
     session_id: _builtins.int
@@ -602,7 +604,9 @@ class HeartbeatRequest(_message.Message):
     """The highest fence that has reached the worker in this session; 0 if none."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldJob]:
-        """Every job that the worker holds, until its Report is answered. At most 10 000."""
+        """Every job that the worker holds, until its Report is answered. At most 10 000; one lease at most once.
+        No message over 4 MiB: what does not fit of progress and checkpoints goes with the next heartbeat.
+        """
 
     def __init__(
         self,

@@ -230,10 +230,11 @@ type EnqueueResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The queue.
 	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
-	// The id, canonical; as sent when the job was refused.
+	// The id, canonical; as sent (36 characters of it) when the job was refused.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Unset: the job is stored. Set: it was refused, with the status and details that Enqueue would
-	// have answered (fields are named jobs[i].field).
+	// have answered (fields are named jobs[i].field). After 1 MiB of refusals in one response the others
+	// have their reason and the beginning of their message only.
 	Error         *status.Status `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -404,7 +405,8 @@ type ListJobsRequest struct {
 	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
 	// Only jobs enqueued before this time. Default: no bound.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
-	// How many jobs at most, 1 to 1000; default 100 (also for 0). A page may hold fewer and not be the last.
+	// How many jobs at most, 1 to 1000; default 100 (also for 0). A page may hold fewer and not be the last: no
+	// message is over 4 MiB.
 	PageSize int32 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before, with the same filters. Default: the first page.
 	PageToken     string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -903,7 +903,8 @@ type LeaseOnceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. The queues to serve, 1 to 100, each once.
 	Queues []string `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
-	// How many jobs at most, 1 to 1000; default 1 (also for 0).
+	// How many jobs at most, 1 to 1000; default 1 (also for 0). What a message of 4 MiB cannot carry goes
+	// back to ready without spending an attempt.
 	MaxJobs int32 `protobuf:"varint,2,opt,name=max_jobs,json=maxJobs,proto3" json:"max_jobs,omitempty"`
 	// Required. A name for people.
 	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1124,7 +1125,8 @@ type HeartbeatRequest struct {
 	SessionId int64 `protobuf:"varint,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Required. The epoch of the newest stream.
 	Epoch int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Every job that the worker holds, until its Report is answered. At most 10 000.
+	// Every job that the worker holds, until its Report is answered. At most 10 000; one lease at most once.
+	// No message over 4 MiB: what does not fit of progress and checkpoints goes with the next heartbeat.
 	Held []*HeldJob `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
 	// The highest fence that has reached the worker in this session; 0 if none.
 	LastFence     int64 `protobuf:"varint,4,opt,name=last_fence,json=lastFence,proto3" json:"last_fence,omitempty"`
