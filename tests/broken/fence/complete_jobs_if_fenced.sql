@@ -1,3 +1,4 @@
+-- BROKEN on purpose (fence): see tests/broken/__init__.py
 -- complete: leased → succeeded; wins over a cancel request. Guard: the fence.
 -- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,
 -- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order.

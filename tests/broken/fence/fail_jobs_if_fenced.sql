@@ -1,3 +1,4 @@
+-- BROKEN on purpose (fence): see tests/broken/__init__.py
 -- fail: attempt counted; leased → scheduled with backoff (or after retry_after_ms), → dead when the
 -- attempts are spent, → cancelled when a cancel was requested. Guard: the fence.
 -- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,

@@ -1,3 +1,4 @@
+-- BROKEN on purpose (fence_per_job): see tests/broken/__init__.py
 -- lease: ready → leased, with a new fence and the delivery counted. Guards: the queue is not paused;
 -- the row is unlocked and within one of the windows of seq (floor, ceiling] of its priority.
 -- LATERAL in array order is dispatch order without a sort; the outer LIMIT stops before lower

@@ -1,3 +1,4 @@
+-- BROKEN on purpose (term): see tests/broken/__init__.py
 -- expire, second step: crash counted; the leases of lost sessions → scheduled with backoff, → dead
 -- (CRASH_LOOP) at the crash cap, → cancelled when a cancel was requested. Guards: the leader's term,
 -- and the session is lost for good. SKIP LOCKED: a report in flight wins, nothing waits.

@@ -1,3 +1,4 @@
+-- BROKEN on purpose (term): see tests/broken/__init__.py
 -- promote: scheduled → ready, of one queue. Guards: the leader's term, run_at has come. The floor on
 -- run_at steps over the dead entries of jobs promoted before; now and then it is left out.
 with locked as materialized (

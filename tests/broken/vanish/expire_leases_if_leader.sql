@@ -1,3 +1,4 @@
+-- BROKEN on purpose (vanish): see tests/broken/__init__.py
 -- expire, second step: crash counted; the leases of lost sessions → scheduled with backoff, → dead
 -- (CRASH_LOOP) at the crash cap, → cancelled when a cancel was requested. Guards: the leader's term,
 -- and the session is lost for good. SKIP LOCKED: a report in flight wins, nothing waits.
@@ -13,6 +14,7 @@ with locked as materialized (
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
+            for share
         )
     limit %(batch)s
 ),
