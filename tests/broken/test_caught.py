@@ -111,8 +111,8 @@ async def two_jobs(stage: Stage) -> None:
     """Two jobs are leased."""
     await stage.clerk.enqueue(b"one")
     await stage.clerk.enqueue(b"two")
-    await stage.clerk.lease("worker")
-    await stage.clerk.lease("worker")
+    leased = [*await stage.clerk.lease("worker"), *await stage.clerk.lease("worker")]
+    assert len(leased) == 2
 
 
 async def outage(stage: Stage) -> None:

@@ -22,9 +22,13 @@ async def stop_worker(arena: Arena) -> None:
     async with load(arena, arena.of(200, 2000)) as jobs:
         await jobs.completed(0.3)
         late = await lease_and_forget(arena)
-        held = await enqueue_gated(arena, 2 * arena.settings.slots)
-        victim = arena.workers["worker_1"]
-        await progress.until(lambda: bool(progress.held_by(victim.who, held)), "it holds some")
+        # Fewer than one worker's slots: the other must have room for what the stopped one held.
+        held = await enqueue_gated(arena, arena.settings.slots // 2)
+        await progress.until(lambda: all(map(progress.deliveries, held)), "the held jobs run")
+        victim = max(
+            (arena.workers["worker_1"], arena.workers["worker_2"]),
+            key=lambda worker: len(progress.held_by(worker.who, held)),
+        )
         stopped = progress.held_by(victim.who, held)
         arena.strike(f"SIGSTOP {victim.who}")
         victim.stop()
