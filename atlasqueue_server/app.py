@@ -171,9 +171,7 @@ class Application:
     async def drain(self) -> None:
         """Clients go elsewhere: health says so, another leads, streams are told to go away."""
         self._draining = True
-        if self._election is not None:
-            self._election.cancel()
-            await asyncio.gather(self._election, return_exceptions=True)
+        await supervise.stop(self._election)
         await self._grpc.drain()
         self.dispatcher.drain()
         self.watcher.close()
@@ -182,9 +180,7 @@ class Application:
         """Ends in order; what was let in is committed first."""
         await self._grpc.stop(self.config.drain_grace_seconds)
         await self._http.stop(self.config.drain_grace_seconds)
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await supervise.stop(self._looking)
         await self.enqueuer.close()
         await self.reporter.close()
         await self.dispatcher.close()

@@ -14,7 +14,9 @@ import structlog
 from atlasqueue.channel import Tls, open_channel
 from atlasqueue.errors import (
     AtlasQueueError,
+    DatabaseUnavailable,
     InvalidField,
+    Overloaded,
     SessionLost,
     SessionSuperseded,
     from_rpc_error,
@@ -23,6 +25,13 @@ from atlasqueue.retry import Backoff
 from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
 from atlasqueue_worker.session import Session
+
+# A heartbeat without an answer is sent again, to another server if there is one, long before the
+# session's time is over.
+CALL_TIMEOUT_MIN_S = 1.0
+CALL_TIMEOUT_MAX_S = 5.0
+# So often a server may answer that it cannot, before another one is asked.
+REFUSALS_MAX = 2
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -50,6 +59,9 @@ class Heartbeater:
         self._on_reopen = on_reopen
         self._current = 0
         self._more = False
+        self._refused = False
+        self._refusals = 0
+        self.answered = True
         self._channel: grpc.Channel | None = None
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -82,9 +94,12 @@ class Heartbeater:
         while not self._stop.is_set():
             self._session.opened.wait()
             self._wake.clear()
+            if self._stop.is_set():
+                return
             with self._asked_lock:
                 asked, self._asked = self._asked, []
-            if self._answers():
+            self.answered = self._answers()
+            if self.answered:
                 backoff.reset()
                 for done in asked:
                     done()
@@ -93,7 +108,10 @@ class Heartbeater:
                 with self._asked_lock:
                     self._asked = asked + self._asked
                 self._held.set_uncertain(True)
-                self._next_server()
+                self._refusals = self._refusals + 1 if self._refused else 0
+                # A server that answers is there, and what it lacks the others may lack too.
+                if not self._refused or self._refusals % REFUSALS_MAX == 0:
+                    self._next_server()
                 interval = self._session.clocks.heartbeat
                 self._stop.wait(min(interval, 0.05 + backoff.next_delay()))
 
@@ -114,10 +132,11 @@ class Heartbeater:
         return worker_service_pb2_grpc.WorkerServiceStub(self._channel)
 
     def _next_server(self) -> None:
-        if len(self._servers) > 1 and self._channel is not None:
+        """Another server, and a new connection in any case: the one before may be dead without a word."""
+        if self._channel is not None:
             self._channel.close()
             self._channel = None
-            self._current = (self._current + 1) % len(self._servers)
+        self._current = (self._current + 1) % len(self._servers)
 
     def _beat(self) -> bool:
         """One heartbeat; False when no server has answered. Sets `_more` when another one is due at once."""
@@ -130,7 +149,8 @@ class Heartbeater:
         request = worker_service_pb2.HeartbeatRequest(
             session_id=session_id, epoch=epoch, held=listed, last_fence=last_fence
         )
-        timeout = max(1.0, self._session.clocks.heartbeat)
+        self._refused = False
+        timeout = min(max(CALL_TIMEOUT_MIN_S, self._session.clocks.heartbeat), CALL_TIMEOUT_MAX_S)
         try:
             response = self._stub().Heartbeat(request, timeout=timeout)
         except grpc.RpcError as error:
@@ -158,6 +178,7 @@ class Heartbeater:
                 log.error("session_superseded", session=session_id, epoch=epoch)
                 self._on_superseded()
             return True
+        self._refused = isinstance(failure, DatabaseUnavailable | Overloaded)
         log.warning("heartbeat_failed", server=self._servers[self._current], error=str(failure))
         return False
 

@@ -7,7 +7,10 @@ never make the server believe that a job has arrived and is not held.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +20,9 @@ from atlasqueue_worker.job import JobContext, LeaseState
 # Beside the list itself, which has at most 2 MiB, within the 4 MiB of a message.
 TOLD_BYTES_MAX = 2 * 1024 * 1024
 
+# Within so long a job of another queue with a lower fence may still arrive.
+SETTLE_S = 2.0
+
 
 class Held:
     """The jobs held, by fence."""
@@ -25,6 +31,9 @@ class Held:
         self._lock = threading.Lock()
         self._jobs: dict[int, JobContext] = {}
         self._last_fence = 0
+        # (when, the highest fence by then) of late, and the highest fence from before.
+        self._arrivals: deque[tuple[float, int]] = deque()
+        self._settled_fence = 0
         self._uncertain = False
 
     def add(self, jobs: Iterable[JobContext]) -> None:
@@ -35,6 +44,7 @@ class Held:
                 self._last_fence = max(self._last_fence, job.fence)
                 if self._uncertain:
                     job.lease_state = LeaseState.UNCERTAIN
+            self._note_arrival()
 
     def remove(self, fence: int) -> None:
         """A report was answered, or the lease is lost."""
@@ -47,9 +57,23 @@ class Held:
             return self._jobs.get(fence)
 
     def snapshot(self) -> tuple[list[JobContext], int]:
-        """The jobs and the highest fence, as one."""
+        """The jobs, and the highest fence below which nothing is on its way any more, as one.
+
+        Jobs of several queues are leased side by side, so a higher fence may arrive a moment before a
+        lower one; told at once, it would make the server take the lower one back.
+        """
         with self._lock:
-            return list(self._jobs.values()), self._last_fence
+            settled_at = time.monotonic() - SETTLE_S
+            while self._arrivals and self._arrivals[0][0] <= settled_at:
+                self._settled_fence = self._arrivals.popleft()[1]
+            return list(self._jobs.values()), self._settled_fence
+
+    def _note_arrival(self) -> None:
+        # One entry a tenth of a second, dated at its end.
+        at = math.ceil(time.monotonic() * 10) / 10
+        if self._arrivals and self._arrivals[-1][0] == at:
+            self._arrivals.pop()
+        self._arrivals.append((at, self._last_fence))
 
     @property
     def last_fence(self) -> int:
@@ -81,7 +105,8 @@ class Held:
         with self._lock:
             jobs = list(self._jobs.values())
             self._jobs.clear()
-            self._last_fence = 0
+            self._last_fence = self._settled_fence = 0
+            self._arrivals.clear()
         for job in jobs:
             job.lease_state = LeaseState.LOST
             job.cancel()

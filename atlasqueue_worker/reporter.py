@@ -17,9 +17,11 @@ import structlog
 from atlasqueue.channel import Tls, open_aio_channel
 from atlasqueue.errors import (
     AtlasQueueError,
+    DatabaseUnavailable,
     DeadlineExceeded,
     InvalidField,
     MessageTooLarge,
+    Overloaded,
     Unavailable,
     from_rpc_error,
 )
@@ -31,7 +33,7 @@ from atlasqueue_worker.session import Session
 
 OUTCOMES_MAX = 1000
 BYTES_MAX = 3 * 1024 * 1024
-CALL_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 10.0
 REFUSED = "OutcomeRefused"
 
 JobOutcome = worker_service_pb2.JobOutcome
@@ -112,7 +114,8 @@ class Reporter:
                 await self._refused(outcomes, failure)
                 return
             log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
-            await self._next_server()
+            if len(self._servers) > 1 or not isinstance(failure, DatabaseUnavailable | Overloaded):
+                await self._next_server()
             await asyncio.sleep(backoff.next_delay())
         for outcome, result in zip(outcomes, response.results, strict=True):
             self._held.remove(outcome.fence)
@@ -147,7 +150,8 @@ class Reporter:
         return worker_service_pb2_grpc.WorkerServiceStub(self._channel)
 
     async def _next_server(self) -> None:
-        if len(self._servers) > 1 and self._channel is not None:
+        """Another server, and a new connection in any case: the one before may be dead without a word."""
+        if self._channel is not None:
             await self._channel.close()
             self._channel = None
-            self._current = (self._current + 1) % len(self._servers)
+        self._current = (self._current + 1) % len(self._servers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,10 @@ from atlasqueue_worker.held import Held
 from atlasqueue_worker.job import JobContext
 from atlasqueue_worker.session import Session
 
-PINGS_MISSED_MAX = 3
+# A stream without an event for so many pings' time is dead; with pings each 5 s, after 12.5 s.
+PINGS_MISSED_MAX = 2.5
+# An outage is over for this worker at most so long after it is over.
+REOPEN_S_MAX = 2.0
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -43,7 +47,8 @@ class Stream:
         self._on_jobs = on_jobs
         self._current = 0
         self._call: Any = None
-        self._last_event_at = 0.0
+        self._heard_at = 0.0
+        self._open = False
         self._wait_s = 0.0
         self._channel: grpc.aio.Channel | None = None
 
@@ -53,7 +58,7 @@ class Stream:
         Raises SessionSuperseded when another process took the session over, InvalidField when the server
         refuses what the worker asks for.
         """
-        backoff = Backoff()
+        backoff = Backoff(longest=REOPEN_S_MAX)
         try:
             while True:
                 self._wait_s = 0.0
@@ -66,9 +71,15 @@ class Stream:
             if self._channel is not None:
                 await self._channel.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the stream is open and was heard of late."""
+        limit = PINGS_MISSED_MAX * self._session.clocks.ping
+        return self._open and time.monotonic() - self._heard_at < limit
+
     def reopen(self) -> None:
         """The server says that the session has no stream: drop this one if it is silent."""
-        silent = asyncio.get_running_loop().time() - self._last_event_at
+        silent = time.monotonic() - self._heard_at
         if self._call is not None and silent > self._session.clocks.ping:
             self._call.cancel()
 
@@ -99,6 +110,7 @@ class Stream:
             watchdog.cancel()
             call.cancel()
             self._call = None
+            self._open = False
         return opened
 
     def _request(self) -> worker_service_pb2.LeaseRequest:
@@ -112,13 +124,12 @@ class Stream:
         return request
 
     def _touch(self) -> None:
-        self._last_event_at = asyncio.get_running_loop().time()
+        self._heard_at = time.monotonic()
 
     async def _watch(self, call: Any) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             limit = PINGS_MISSED_MAX * self._session.clocks.ping
-            left = self._last_event_at + limit - loop.time()
+            left = self._heard_at + limit - time.monotonic()
             if left <= 0:
                 log.warning("stream_silent", server=self._servers[self._current])
                 call.cancel()
@@ -133,6 +144,7 @@ class Stream:
                 self._on_jobs(jobs)
             case "session_opened":
                 self._session.opened_as(event.session_opened)
+                self._open = True
                 self.session_opened.set()
                 log.info(
                     "session_opened",

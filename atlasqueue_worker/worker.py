@@ -29,6 +29,7 @@ ANSWERED = {
     worker_service_pb2.REPORT_STATUS_ALREADY_APPLIED,
 }
 FLUSH_S = 5.0
+HEALTH_S = 0.25
 TELL_S = 5.0
 
 log = structlog.get_logger("atlasqueue.worker")
@@ -89,6 +90,11 @@ class Worker:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it can take jobs and keep them: its stream is alive and heartbeats are answered."""
+        return self.stream.alive and self._heartbeater.answered
+
     def stop(self) -> None:
         """Drains and ends `run`; called again: at once."""
         if self._stopping.is_set():
@@ -105,22 +111,37 @@ class Worker:
         stream = asyncio.create_task(self.stream.run(), name="stream")
         reporter = asyncio.create_task(self.reporter.run(), name="reporter")
         stopping = asyncio.create_task(self._stopping.wait())
+        watching = asyncio.create_task(self._watch_health(), name="health")
         self._heartbeater.start()
         try:
-            await asyncio.wait({stream, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            failed = stream.exception() if stream.done() and not stream.cancelled() else None
+            ended = {stream, reporter, stopping}
+            done, _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            failed = next((t.exception() for t in (stream, reporter) if t in done), None)
             stream.cancel()
             await asyncio.gather(stream, return_exceptions=True)
             await self._drain()
         finally:
-            stopping.cancel()
-            reporter.cancel()
-            await asyncio.gather(stream, reporter, stopping, return_exceptions=True)
+            for task in (stopping, watching, reporter):
+                task.cancel()
+            await asyncio.gather(stream, reporter, stopping, watching, return_exceptions=True)
             await asyncio.to_thread(self._heartbeater.stop)
         if failed is not None:
             raise failed
         if self._superseded:
             raise SessionSuperseded("another process opened this worker's session")
+
+    async def _watch_health(self) -> None:
+        healthy = False
+        while True:
+            if self.healthy != healthy:
+                healthy = not healthy
+                if healthy:
+                    log.info("healthy")
+                else:
+                    log.warning(
+                        "unhealthy", stream=self.stream.alive, heartbeats=self._heartbeater.answered
+                    )
+            await asyncio.sleep(HEALTH_S)
 
     async def _drain(self) -> None:
         log.info("draining", running=len(self.executor.running), grace_s=self.grace)

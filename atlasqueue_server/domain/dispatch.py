@@ -122,7 +122,7 @@ class Dispatcher:
     def _retire(self, task: asyncio.Task[None], lane: Lane) -> None:
         async def retire() -> None:
             await lane.quiesce()
-            task.cancel()
+            await supervise.stop(task)
 
         self.spawn(retire())
 
@@ -285,10 +285,9 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Stops the lanes and waits for what they began, as long as the database answers."""
-        for lane, task in self._lanes.values():
+        for lane, _ in self._lanes.values():
             await lane.quiesce()
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._lanes.values()), return_exceptions=True)
+        await supervise.stop(*(task for _, task in self._lanes.values()))
         self._lanes.clear()
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=CLOSE_S)

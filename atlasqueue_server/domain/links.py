@@ -40,9 +40,7 @@ class Links:
 
     async def stop(self) -> None:
         """Ends, says what is left to say, and takes the server's row away."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await supervise.stop(*self._tasks)
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 while (message := self._signals.take_message(self._server_id)) is not None:

@@ -93,7 +93,6 @@ class OpenSession:
         self.closed = self.closed or error
         self.looked.set()
         self._arrived.set()
-        self.looked.set()
 
     def undelivered(self) -> list[JobsLeased]:
         """The leases that wait to be written, taken out."""

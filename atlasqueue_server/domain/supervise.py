@@ -10,6 +10,7 @@ import structlog
 from atlasqueue_server.model.errors import Unavailable
 
 RESTART_S = 0.5
+CANCEL_AGAIN_S = 1.0
 
 log = structlog.get_logger("atlasqueue.server")
 
@@ -30,3 +31,16 @@ async def forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
 def start(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
     """A task that runs `work` for ever."""
     return asyncio.get_running_loop().create_task(forever(name, work), name=name)
+
+
+async def stop(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancels tasks and waits until they have ended.
+
+    Once is not enough: in Python 3.11 asyncio.wait_for, which the pool waits with, loses a cancellation
+    that comes at the moment of its answer.
+    """
+    pending = {task for task in tasks if task is not None}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import Unavailable
@@ -101,9 +102,7 @@ class Leader:
             await self._renew_while_trusted(term, trusted_from)
         finally:
             self.leading = False
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await supervise.stop(*tasks)
 
     async def _renew_while_trusted(self, term: Term, trusted_from: float) -> None:
         clock = asyncio.get_running_loop().time

@@ -43,11 +43,12 @@ class Processes:
     directory: Path
     children: list[Child] = field(default_factory=list)
 
-    def server(self, database_url: str, *, address: str | None = None) -> Child:
+    def server(self, database_url: str, *options: str, address: str | None = None) -> Child:
         """A server, on the same address as before when one is given."""
         address = address or f"127.0.0.1:{free_port()}"
         command = ["atlasqueue_server", "serve", "--database-url", database_url]
         command += ["--grpc-port", address.rpartition(":")[2], "--http-port", str(free_port())]
+        command += options
         child = self._start("server", *command)
         child.address = address
         return child

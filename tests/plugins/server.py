@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import grpc
 import pytest
@@ -46,7 +47,10 @@ def config_for(database_url: str, **settings: object) -> ServerConfig:
     return ServerConfig(database_url=SecretStr(database_url), **(values | settings))  # type: ignore[arg-type]
 
 
-ServerFactory = Callable[[str], Awaitable[RunningServer]]
+class ServerFactory(Protocol):
+    """Starts a server on a migrated database, with settings."""
+
+    def __call__(self, database_url: str, **settings: object) -> Awaitable[RunningServer]: ...
 
 
 @pytest.fixture
@@ -54,8 +58,8 @@ async def start_server() -> AsyncIterator[ServerFactory]:
     """Starts servers on migrated databases; they are stopped after the test."""
     running: list[RunningServer] = []
 
-    async def start(database_url: str) -> RunningServer:
-        application = Application(config_for(database_url))
+    async def start(database_url: str, **settings: object) -> RunningServer:
+        application = Application(config_for(database_url, **settings))
         await application.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{application.grpc_port}")
         running.append(RunningServer(application, channel))

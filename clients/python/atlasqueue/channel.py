@@ -13,15 +13,18 @@ import grpc.aio
 DEFAULT_ADDRESS = "127.0.0.1:7420"
 ADDRESS_VARIABLE = "ATLASQUEUE_ADDRESS"
 OPTIONS: list[tuple[str, int]] = [
-    # A dead peer is noticed within 15 s, on an idle stream too; the server allows pings each 10 s.
+    # A peer that is gone without a word is noticed within 14 s, on an idle stream too.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name also the time that a connection may take to be made.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    # Channels of one process to one address would share a connection, and with it its death.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 
 

@@ -205,6 +205,10 @@ BY_CODE: dict[int, type[AtlasQueueError]] = {
     code_pb2.INTERNAL: InternalError,
 }
 
+# What the transport says when a connection breaks or a server is killed in the middle of a call; a
+# server's own errors come with a reason.
+BROKEN = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+
 
 def from_status(status: status_pb2.Status) -> AtlasQueueError:
     """The error that a google.rpc.Status stands for."""
@@ -233,6 +237,8 @@ def from_rpc_error(error: grpc.RpcError) -> AtlasQueueError:
     code, text = grpc.StatusCode.UNKNOWN, str(error)
     if isinstance(error, grpc.aio.AioRpcError | grpc.Call):
         code, text = error.code(), error.details() or ""
+    if code in BROKEN:
+        return Unavailable(f"the connection broke ({code.name}: {text})")
     return from_status(status_pb2.Status(code=code.value[0], message=f"{code.name}: {text}"))
 
 
