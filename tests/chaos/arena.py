@@ -258,6 +258,15 @@ class Arena:
             await asyncio.sleep(0.05)
         raise Stuck(f"no server leads after {within_s:g} s")
 
+    async def leads_and_ticks(self, role: str) -> None:
+        """Waits until a server leads and has ticked twice in its term."""
+        while (await self.leader()).role != role:
+            await asyncio.sleep(0.05)
+        ticks = "select count(distinct ticked_at) from journal.terms where actor = %(role)s and at > %(since)s"
+        ((since,),) = await self.sql("select clock_timestamp()")
+        while (await self.sql(ticks, role=role, since=since))[0][0] < 2:
+            await asyncio.sleep(0.05)
+
     async def restart_postgres(self, *, down_s: float = 0.0) -> None:
         """Stops PostgreSQL as a crash would, and starts it again on the same data."""
         self.recorder.record(Outage, who="database", ended=False)

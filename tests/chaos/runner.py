@@ -9,12 +9,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from atlasqueue_server.embedded import EmbeddedPostgres
+from tests.broken import overlay
 from tests.chaos.arena import POSTGRES, Arena
 from tests.chaos.scenarios import Scenario
 from tests.history.check import check
@@ -77,7 +78,7 @@ async def run(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     started = time.monotonic()
-    with world({}) as postgres:
+    with world({}) as postgres, _statements(broken, directory / "sql"):
         arena = Arena(directory, postgres, scenario.settings, seed=seed, short=short, broken=broken)
         failure = await _play(scenario, arena)
         result = await asyncio.to_thread(
@@ -91,6 +92,13 @@ async def run(
     else:
         result.kept = str(directory)
     return result
+
+
+@contextmanager
+def _statements(variant: str | None, directory: Path) -> Iterator[None]:
+    """What scenarios send themselves is broken too."""
+    with overlay.broken(variant, directory) if variant else nullcontext():
+        yield
 
 
 async def _play(scenario: Scenario, arena: Arena) -> str:

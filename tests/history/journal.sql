@@ -22,6 +22,7 @@ create table journal.moves (
 create table journal.terms (
     id bigint generated always as identity primary key,
     term bigint not null,
+    holder text not null,
     ticked_at timestamptz not null,
     began timestamptz not null default statement_timestamp(),
     at timestamptz not null default clock_timestamp(),
@@ -100,7 +101,7 @@ referencing old table as departed for each statement execute function journal.no
 
 create function journal.note_term() returns trigger language plpgsql as $$
 begin
-    insert into journal.terms (term, ticked_at) values (new.term, new.ticked_at);
+    insert into journal.terms (term, holder, ticked_at) values (new.term, new.holder, new.ticked_at);
     return null;
 end $$;
 create trigger journal after insert or update on atlasqueue.leader

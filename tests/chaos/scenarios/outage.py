@@ -15,7 +15,6 @@ from tests.chaos.scenarios import scenario
     servers=1,
     workers=2,
     slots=500,
-    catches=("grace",),
 )
 async def outage(arena: Arena) -> None:
     """When it returns, no running job is delivered a second time."""
@@ -37,6 +36,37 @@ async def outage(arena: Arena) -> None:
     arena.progress.update()
     again = arena.progress.redelivered(held)
     arena.notes["running through the outage"] = f"{count} jobs, {len(again)} delivered again"
+    assert arena.broken or not again, f"{len(again)} running jobs were delivered again"
+
+
+@scenario(
+    "outage_of_both",
+    "both servers are away; the one that the workers do not know returns first",
+    visibility_timeout_s=12.0,
+    in_short_form=False,
+    catches=("grace",),
+)
+async def outage_of_both(arena: Arena) -> None:
+    """It leads at once and must not expire workers that nobody could hear: they get the outage's time."""
+    for role in ("worker_1", "worker_2"):
+        await asyncio.to_thread(arena.workers[role].terminate)
+        arena.start_worker(role, servers=arena.addresses["server_1"])
+    held = await enqueue_gated(arena, arena.settings.slots)
+    await arena.progress.until(lambda: all(map(arena.progress.deliveries, held)), "all jobs run")
+    for victim in arena.servers.values():
+        arena.strike(f"kill -9 {victim.who}")
+        victim.kill()
+    # Longer than the visibility timeout, and than the leader lease + 5 s from which on there is grace.
+    await asyncio.sleep(arena.settings.visibility_timeout_s + 2)
+    await arena.restarted("server_2")
+    await arena.leads_and_ticks("server_2")
+    await asyncio.sleep(1)  # two more looks at the sessions; without grace they are lost by now
+    await arena.restarted("server_1")
+    await asyncio.sleep(arena.settings.visibility_timeout_s)
+    open_gate(arena)
+    await arena.settle()
+    arena.progress.update()
+    again = arena.progress.redelivered(held)
     assert arena.broken or not again, f"{len(again)} running jobs were delivered again"
 
 

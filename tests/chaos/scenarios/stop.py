@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import grpc
 
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.scheduler import Term, promote_jobs_if_leader
 from tests.chaos.arena import Arena
 from tests.chaos.load import enqueue_gated, load, open_gate
 from tests.chaos.scenarios import scenario
 from tests.history.clerk import Clerk
+from tests.history.events import Statement
 
 LATE = "late"
+PROBE = "probe"
+PROBES = 5
+OK_PAYLOAD = b'{"ms": 1, "first": "ok"}'
 
 
 @scenario("stop_worker", "SIGSTOP of a worker for twice its visibility timeout", catches=("fence",))
@@ -80,10 +87,43 @@ async def stop_leader(arena: Arena) -> None:
             victim.stop()
             await asyncio.sleep(3 * arena.settings.leader_lease_s)
             await arena.leader(not_role=victim.role)
+            await write_under_old_term(arena, victim.role)
             await jobs.completed(share + 0.2)
             victim.resume()
             arena.recovers()
     assert not jobs.errors, jobs.errors
+
+
+async def write_under_old_term(arena: Arena, role: str) -> None:
+    """What the stopped leader would send when it wakes up: a promote of its own term, with a due job there.
+
+    The waking process sends such statements too, but whether one of them meets a due job is chance.
+    """
+    ((epoch, term, newest, holder),) = await arena.sql(
+        "select 'epoch'::timestamptz, max(t.term), max(l.term), min(t.holder)"
+        " from journal.terms t, atlasqueue.leader l where t.actor = %(role)s",
+        role=role,
+    )
+    async with arena.client() as client:
+        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+        await client.enqueue(PROBE, "work", OK_PAYLOAD, run_at=in_an_hour)
+    database = Database(arena.url, connections_max=2)
+    await database.open()
+    try:
+        for _ in range(PROBES):
+            await arena.sql(
+                "update atlasqueue.scheduled set run_at = clock_timestamp() where queue = %(queue)s",
+                queue=PROBE,
+            )
+            rows, _ = await promote_jobs_if_leader(
+                database, Term(term, holder), PROBE, epoch, batch=10
+            )
+            arena.recorder.record(
+                Statement, name="promote_jobs_if_leader", term=term, newest=newest, rows=rows
+            )
+    finally:
+        await database.close()
+    arena.start_worker("prober", "--queues", PROBE)
 
 
 @scenario("stop_server", "SIGSTOP of a server that does not lead", servers=3)
