@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 WORKERS ?= 2
 
-.PHONY: help venv demo dev test lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test chaos lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 
 test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+chaos: $(STAMP) ## Break real processes and check the promise I1 to I9; SCENARIO= SEED= MINUTES= BROKEN=
+	@$(BIN)/python -m tests.chaos $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(MINUTES),--minutes $(MINUTES)) $(if $(BROKEN),--broken $(BROKEN)) $(ARGS)
 
 lint: $(STAMP) ## Check format, lint, types, the contract's style, the floors
 	@$(BIN)/ruff format --check .
