@@ -48,7 +48,7 @@ POSTGRES = {
 class Settings:
     """How a scenario wants its world. Short times, so that a run is short; seconds.
 
-    environment: variables of the servers.
+    disk_mb: PostgreSQL's disk is a tmpfs of this size; 0: the machine's own.
     """
 
     servers: int = 2
@@ -58,7 +58,7 @@ class Settings:
     leader_lease_s: float = 1.0
     ping_s: float = 1.0
     pool_max: int = 6
-    worker_options: tuple[str, ...] = ()
+    disk_mb: int = 0
 
 
 class Arena:
@@ -190,8 +190,15 @@ class Arena:
         command = [*prefix, sys.executable, "-m", "atlasqueue_worker", "run", HANDLERS]
         command += ["--server", servers or self.server_list, "--slots", str(self.settings.slots)]
         command += ["--grace", "10", "--queues", QUEUE, "--name", self._next_name(role)]
-        command += [*self.settings.worker_options, *options]
+        command += options
         return self._start(self.workers, role, command, dict(variables), named=True)
+
+    def start_other(self, name: str, command: Sequence[str]) -> Actor:
+        """Starts a process of the scenario's own, which writes its own history as `name`."""
+        variables = {DIRECTORY_VARIABLE: str(self.history)}
+        log = self.directory / f"{name}.log"
+        self.workers[name] = start(self.recorder, name, name, command, log, variables)
+        return self.workers[name]
 
     def _next_name(self, role: str) -> str:
         self._starts[role] = self._starts.get(role, 0) + 1

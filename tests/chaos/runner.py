@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -55,12 +56,22 @@ class Result:
 
 
 @contextmanager
-def world(settings: dict[str, str]) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of its own, whose data is deleted at the end."""
+def world(disk_mb: int) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of its own, whose data is deleted at the end; with `disk_mb` on a disk of its own."""
     # Directly in the temporary directory: it may have to run as the user `nobody`.
     directory = Path(tempfile.mkdtemp(prefix="atlasqueue-chaos-"))
-    with EmbeddedPostgres(directory, settings=POSTGRES | settings, temporary=True) as postgres:
-        yield postgres
+    if disk_mb:
+        size = f"size={disk_mb}m,mode=755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", directory], check=True)
+    try:
+        directory.chmod(0o755)
+        data = directory / "data"
+        with EmbeddedPostgres(data, settings=POSTGRES, temporary=True) as postgres:
+            yield postgres
+    finally:
+        if disk_mb:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 async def run(
@@ -78,7 +89,7 @@ async def run(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     started = time.monotonic()
-    with world({}) as postgres, _statements(broken, directory / "sql"):
+    with world(scenario.settings.disk_mb) as postgres, _statements(broken, directory / "sql"):
         arena = Arena(directory, postgres, scenario.settings, seed=seed, short=short, broken=broken)
         failure = await _play(scenario, arena)
         result = await asyncio.to_thread(
