@@ -90,7 +90,7 @@ async def list_fences_of_session(database: Database, session_id: int) -> set[int
 
 
 class KnownSession(NamedTuple):
-    """An open stream's session, as its server knows it."""
+    """An open stream's session, as its server knows it; leases 0 when they are not to be counted."""
 
     session_id: int
     epoch: int
