@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from glob import glob
 
 from tests.chaos.arena import Arena
@@ -24,7 +28,16 @@ def library() -> str:
 
 def no_faketime() -> str:
     """Why clocks cannot be faked here."""
-    return "" if library() else "libfaketime is not installed (`make tools` installs it)"
+    if not library():
+        return "libfaketime is not installed (`make tools` installs it)"
+    command = [sys.executable, "-c", "import time; print(time.time(), time.monotonic())"]
+    asked = subprocess.run(
+        command, env=os.environ | clock("+1h"), capture_output=True, text=True, check=False
+    )
+    wall, monotonic = map(float, asked.stdout.split() or ("0", "0"))
+    if abs(wall - time.time() - 3600) > 60 or abs(monotonic - time.monotonic()) > 60:
+        return f"libfaketime does not fake the wall clock alone here {asked.stderr[:200]}".strip()
+    return ""
 
 
 def clock(offset: str) -> dict[str, str]:

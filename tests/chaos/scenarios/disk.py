@@ -15,6 +15,7 @@ from tests.history.events import Outage
 
 DISK_MB = 400
 CHUNK = bytes(1024 * 1024)
+FULL = "No space left on device"
 
 
 def no_small_disk() -> str:
@@ -53,6 +54,9 @@ async def disk_full(arena: Arena) -> None:
             await asyncio.to_thread(arena.postgres.restart, "immediate")
         arena.recorder.record(Outage, who="database", ended=True)
         arena.recovers()
+        refused = arena.postgres.log_file.read_text("utf-8", "replace").count(FULL)
+        arena.notes["writes refused for want of space"] = str(refused)
+        assert refused, "the disk was never full"
     assert not jobs.errors, jobs.errors
 
 
