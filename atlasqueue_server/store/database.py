@@ -129,11 +129,16 @@ class Database:
 
         Raises DatabaseUnavailable, Contended, ShuttingDown.
         """
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task is not None else 0
         try:
             async with (
                 self._pool.connection() as connection,
                 hung_up_after(connection, answer_s, self._renew),
             ):
+                # The pool waits in asyncio.wait_for, which before Python 3.12 may swallow a cancellation.
+                if task is not None and task.cancelling() > cancelled_before:
+                    raise asyncio.CancelledError
                 yield connection
         except PoolClosed as error:
             raise ShuttingDown("this server is shutting down") from error

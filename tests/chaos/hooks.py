@@ -1,0 +1,71 @@
+"""Makes a real `atlasqueue-worker run` write its history: what arrives, and every answer to its reports.
+
+Imported by the handlers' module, so that the process is the product's own command with nothing but this
+around it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from atlasqueue.v1 import worker_service_pb2
+from atlasqueue_worker import JobContext
+from atlasqueue_worker.executor import Executor
+from atlasqueue_worker.worker import Worker
+from tests.chaos.names import DIRECTORY_VARIABLE, WHO_VARIABLE
+from tests.history.clerk import answer_of, state_of
+from tests.history.events import Delivered, Reported, body_hash, value_hash
+from tests.history.recorder import Recorder
+
+
+def record_worker() -> Recorder:
+    """Wraps the two places where the worker learns something; starts the witness of its own life."""
+    recorder = Recorder(Path(os.environ[DIRECTORY_VARIABLE]), os.environ[WHO_VARIABLE])
+    start, answered = Executor.start, Worker._answered
+
+    def recorded_start(self: Executor, jobs: list[JobContext]) -> None:
+        for job in jobs:
+            _delivered(recorder, job)
+        start(self, jobs)
+
+    def recorded_answer(self: Worker, outcome: Any, result: Any) -> None:
+        _reported(recorder, outcome, result)
+        answered(self, outcome, result)
+
+    Executor.start = recorded_start  # type: ignore[method-assign]
+    Worker._answered = recorded_answer  # type: ignore[method-assign]
+    recorder.witness()
+    return recorder
+
+
+def _delivered(recorder: Recorder, job: JobContext) -> None:
+    recorder.record(
+        Delivered,
+        queue=job.queue,
+        job_id=job.job_id,
+        fence=job.fence,
+        attempt=job.attempt,
+        crashes=job.crashes,
+        deliveries=job.deliveries,
+        body=body_hash(job.kind, job.payload, job.priority),
+    )
+
+
+def _reported(
+    recorder: Recorder,
+    outcome: worker_service_pb2.JobOutcome,
+    result: worker_service_pb2.ReportResult,
+) -> None:
+    kind = outcome.WhichOneof("outcome") or ""
+    recorder.record(
+        Reported,
+        queue=outcome.queue,
+        job_id=outcome.job_id,
+        fence=outcome.fence,
+        outcome=kind,
+        answer=answer_of(result),
+        state=state_of(result),
+        result=value_hash(outcome.complete.result) if kind == "complete" else "",
+    )
