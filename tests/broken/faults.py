@@ -23,12 +23,14 @@ TERM_CHECK = re.compile(
 FENCE_CHECK = (
     ("l.job_id = u.job_id and l.fence = u.fence", "l.job_id = u.job_id"),
     ("returning l.*, ", "returning l.*, held.fence as reported, "),
-    ("select job_id::text, fence, ", "select job_id::text, reported, "),
 )
 TO_SCHEDULED = re.compile(r"to_scheduled as \(.*?\n\),\n", re.DOTALL)
 
 FAULTS: dict[str, dict[str, tuple[Replacement, ...]]] = {
-    "fence": {"complete_jobs_if_fenced": FENCE_CHECK, "fail_jobs_if_fenced": FENCE_CHECK},
+    "fence": {
+        "complete_jobs_if_fenced": (*FENCE_CHECK, ("array_agg(fence)", "array_agg(reported)")),
+        "fail_jobs_if_fenced": (*FENCE_CHECK, ("select fence, ", "select reported, ")),
+    },
     "fence_per_job": {
         "lease_jobs_if_ready": (
             ("greatest(nextval('atlasqueue.fence_seq'), t.fence + 1)", "t.fence + 1"),

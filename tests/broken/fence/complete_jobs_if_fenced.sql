@@ -1,7 +1,8 @@
 -- BROKEN on purpose (fence): see tests/broken/__init__.py
 -- complete: leased → succeeded; wins over a cancel request. Guard: the fence.
--- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,
--- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order.
+-- One row: how many moved; ask classify_reports for the others, in a new statement. The ids come sorted,
+-- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order. The delete alone locks: a
+-- row in which cancel was requested while it waited moves as such, or stays for the next try.
 with reported as materialized (
     select * from unnest(%(job_ids)s::uuid[], %(fences)s::bigint[], %(results)s::bytea[]) as u (job_id, fence, result)
 ),
@@ -12,7 +13,7 @@ held as materialized (
         select l.ctid as tid
         from atlasqueue.leased l
         where l.queue = %(queue)s and l.job_id = u.job_id
-        limit 1 for update
+        limit 1
     ) k
 ),
 taken as (
@@ -29,4 +30,8 @@ delta as (
     insert into atlasqueue.depth_deltas (queue, leased, succeeded)
     select %(queue)s, -count(*), count(*) from taken having count(*) > 0
 )
-select job_id::text, reported, 'succeeded' from taken
+-- Which they are is told only when it is not all of them.
+select
+    count(*),
+    case when count(*) < cardinality(%(fences)s::bigint[]) then array_agg(reported) end
+from taken

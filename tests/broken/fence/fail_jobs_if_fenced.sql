@@ -2,7 +2,8 @@
 -- fail: attempt counted; leased → scheduled with backoff (or after retry_after_ms), → dead when the
 -- attempts are spent, → cancelled when a cancel was requested. Guard: the fence.
 -- Rows returned moved; ask classify_reports for the others, in a new statement. The ids come sorted,
--- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order.
+-- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order. The delete alone locks: a
+-- row in which cancel was requested while it waited moves as such, or stays for the next try.
 with reported as materialized (
     select * from unnest(
         %(job_ids)s::uuid[],
@@ -20,7 +21,7 @@ held as materialized (
         select l.ctid as tid
         from atlasqueue.leased l
         where l.queue = %(queue)s and l.job_id = u.job_id
-        limit 1 for update
+        limit 1
     ) k
 ),
 taken as (
@@ -90,4 +91,4 @@ delta as (
         count(*) filter (where state = 'cancelled')
     from judged having count(*) > 0
 )
-select job_id::text, reported, state from judged
+select reported, state from judged
