@@ -28,6 +28,7 @@ SHARDS = 2
 HEAD = re.compile(
     r"\\\* (?P<says>.+)\n\\\* Expected: (?:(?P<holds>holds)|breaks (?P<breaks>\w+))(?P<slow>, slowly)?\n"
 )
+STATE = re.compile(r"^State (\d+): <(\w+)[^>]*>\n(.*?)(?=^State|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class Model(NamedTuple):
@@ -50,7 +51,6 @@ class Verdict(NamedTuple):
     states: int
     broke: str | None
     trace: str
-    output: str
 
 
 def list_models() -> list[Model]:
@@ -59,7 +59,9 @@ def list_models() -> list[Model]:
     for path in MODELS.glob("*.cfg"):
         head = HEAD.match(path.read_text())
         if head is None:
-            raise ValueError(f"{path.name}: the first two lines must say what it is, and 'Expected: …'")
+            raise ValueError(
+                f"{path.name}: the first two lines must say what it is, and 'Expected: …'"
+            )
         found.append(Model(path.stem, head["says"], head["breaks"], bool(head["slow"])))
     return sorted(found, key=lambda m: (m.breaks is not None, m.slow, m.name))
 
@@ -91,12 +93,30 @@ def check(model: Model, jar: Path, workers: str = "auto") -> Verdict:
     if not states or not (broke or "No error has been found" in output):
         raise RuntimeError(f"TLC could not check {model.name}:\n{output}")
     trace = re.search(r"^State 1:.*?(?=^\d+ states generated)", output, re.DOTALL | re.MULTILINE)
-    return Verdict(int(states[-1]), broke and broke[1], trace[0].strip() if trace else "", output)
+    return Verdict(int(states[-1]), broke and broke[1], shorten(trace[0]) if trace else "")
+
+
+def shorten(trace: str) -> str:
+    """A trace of TLC with no more than each step's action and what it changed."""
+    lines: list[str] = []
+    before: dict[str, str] = {}
+    for number, action, state in STATE.findall(trace):
+        now = dict(re.findall(r"/\\ (\w+) = (.+)", state))
+        changed = [
+            f"/\\ {name} = {value}" for name, value in now.items() if before.get(name) != value
+        ]
+        if before:
+            lines += [f"State {number}: <{action}>", *changed]
+        before |= now
+    return "\n".join(lines)
 
 
 def _row(*cells: object) -> None:
     widths = (26, 20, 12, 9, 20)
-    print(" ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, (*widths, 0), strict=True)), flush=True)
+    print(
+        " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, (*widths, 0), strict=True)),
+        flush=True,
+    )
 
 
 def _check_models(traces: bool) -> bool:
@@ -121,7 +141,17 @@ def _check_models(traces: bool) -> bool:
 def _check_machine(seeds: int) -> bool:
     """The random verbs, each shard a process; what they print on their way is shown."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-o", "addopts="]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+    ]
     command += ["--import-mode=importlib", "-p", "no:xdist"]
     test = "tests/machine/test_machine.py::test_the_store_does_what_the_model_does"
     shards = [
@@ -132,11 +162,14 @@ def _check_machine(seeds: int) -> bool:
         )
         for shard in range(SHARDS)
     ]
-    good = all([shard.wait() == 0 for shard in shards])
+    codes = [shard.wait() for shard in shards]
+    good = not any(codes)
     took = f"{time.monotonic() - began:.0f} s"
     _row("model", "expected", "states", "took", "invariant broken", "verdict")
     said = "as expected" if good else "NOT AS EXPECTED: the verbs are printed above"
-    _row("random verbs", "the same", f"{seeds} seeds", took, "nothing" if good else "see above", said)
+    _row(
+        "random verbs", "the same", f"{seeds} seeds", took, "nothing" if good else "see above", said
+    )
     return good
 
 

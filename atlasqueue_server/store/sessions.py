@@ -90,7 +90,7 @@ async def list_fences_of_session(database: Database, session_id: int) -> set[int
 
 
 class KnownSession(NamedTuple):
-    """An open stream's session, as its server knows it."""
+    """An open stream's session, as its server knows it; leases 0 when they are not to be counted."""
 
     session_id: int
     epoch: int
@@ -208,13 +208,8 @@ async def release_undelivered(
 
 
 async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[HeldJob]) -> None:
-    # Of a lease that is named twice the last news counts: ON CONFLICT refuses to write a row twice.
-    news = {
-        (j.job_id, j.fence): j
-        for j in jobs
-        if (j.percent, j.note, j.checkpoint) != (None, None, None)
-    }
-    if told := list(news.values()):
+    told = [j for j in jobs if (j.percent, j.note, j.checkpoint) != (None, None, None)]
+    if told:
         await send(
             connection,
             "save_checkpoints_if_fenced",

@@ -61,7 +61,10 @@ class Broken(NamedTuple):
 BROKEN = [
     Broken("complete_jobs_if_fenced", " and l.fence = u.fence"),
     Broken("lose_sessions_if_leader", "term = %(term)s and holder = %(holder)s and "),
-    Broken("lose_sessions_if_leader", "and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'"),
+    Broken(
+        "lose_sessions_if_leader",
+        "and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'",
+    ),
     Broken("expire_leases_if_leader", "where s.lost\n        and", "where"),
     Broken("redrive_dead_letters_if_dead", "0, 0, deliveries, fence, 'r'", "0, 0, 0, fence, 'r'"),
 ]
