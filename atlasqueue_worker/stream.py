@@ -22,6 +22,7 @@ from atlasqueue_worker.session import Session
 PINGS_MISSED_MAX = 2.5
 # An outage is over for this worker at most so long after it is over.
 REOPEN_S_MAX = 2.0
+WATCH_S = 0.5
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -81,7 +82,16 @@ class Stream:
         """The server says that the session has no stream: drop this one if it is silent."""
         silent = time.monotonic() - self._heard_at
         if self._call is not None and silent > self._session.clocks.ping:
-            self._call.cancel()
+            self._drop(self._call)
+
+    def _drop(self, call: Any) -> None:
+        """Ends a silent stream; the next one is another server's."""
+        if self._open:
+            # One that never opened is passed over anyway. Who takes connections and carries nothing would
+            # be chosen again and again.
+            self._open = False
+            self._current = (self._current + 1) % len(self._servers)
+        call.cancel()
 
     async def _once(self) -> bool:
         """One stream, from opening to end; whether it ever opened."""
@@ -132,9 +142,10 @@ class Stream:
             left = self._heard_at + limit - time.monotonic()
             if left <= 0:
                 log.warning("stream_silent", server=self._servers[self._current])
-                call.cancel()
+                self._drop(call)
                 return
-            await asyncio.sleep(left)
+            # The server may name a shorter interval meanwhile.
+            await asyncio.sleep(min(left, WATCH_S))
 
     def _handle(self, event: worker_service_pb2.LeaseResponse) -> None:
         match event.WhichOneof("event"):

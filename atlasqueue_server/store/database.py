@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ OTHER_WEATHER = (
     errors.ReadOnlySqlTransaction,
     errors.IdleInTransactionSessionTimeout,
     errors.InFailedSqlTransaction,
+    errors.TransactionTimeout,
     psycopg.InterfaceError,
 )
 
@@ -90,6 +91,7 @@ class Database:
         self, url: str, *, connections_min: int = 2, connections_max: int = 10, wait_s: float = 5.0
     ) -> None:
         self.url = url
+        self._renewal: asyncio.Task[None] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=min(connections_min, connections_max),
@@ -128,7 +130,7 @@ class Database:
         try:
             async with (
                 self._pool.connection() as connection,
-                hung_up_after(connection, answer_s),
+                hung_up_after(connection, answer_s, self._renew),
             ):
                 yield connection
         except PoolClosed as error:
@@ -139,6 +141,10 @@ class Database:
             raise DatabaseUnavailable(
                 "the database does not answer; repeat with backoff"
             ) from error
+
+    def _renew(self) -> None:
+        # Where one link has died without a word the others of that age have too.
+        self._renewal = asyncio.get_running_loop().create_task(self._pool.drain())
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
         """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
@@ -168,20 +174,23 @@ class Database:
 
 
 @asynccontextmanager
-async def hung_up_after(connection: AsyncConnection[Any], seconds: float) -> AsyncIterator[None]:
+async def hung_up_after(
+    connection: AsyncConnection[Any], seconds: float, then: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
     """Shuts the connection's socket when the block takes longer; what waits on it fails then.
 
     A timeout around the block would not do: a cancelled statement waits for the server's last word.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, _hang_up, connection, seconds)
+    timer = asyncio.get_running_loop().call_later(seconds, _hang_up, connection, seconds, then)
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _hang_up(connection: AsyncConnection[Any], seconds: float) -> None:
+def _hang_up(connection: AsyncConnection[Any], seconds: float, then: Callable[[], None]) -> None:
     log.warning("database_link_silent", after_s=seconds)
+    then()
     with contextlib.suppress(OSError, psycopg.Error):
         descriptor = os.dup(connection.fileno())
         with socket.socket(fileno=descriptor) as twin:

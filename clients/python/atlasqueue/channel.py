@@ -16,6 +16,8 @@ OPTIONS: list[tuple[str, int]] = [
     # A peer that is gone without a word is noticed within 14 s, on an idle stream too.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 4_000),
+    # What bounds a ping of the keepalive in fact; its default is a minute.
+    ("grpc.http2.ping_timeout_ms", 4_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),

@@ -74,8 +74,10 @@ class WorkerServiceStub:
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]
     """Says that the worker lives and what it holds. Always extends the session by its visibility timeout.
     Reconciles both ways: a job leased to the session but not held goes back to ready without spending
-    an attempt (if its fence is not above last_fence: above, it may still be on its way); a job held
-    but no longer leased is named in lost. A job counts as held until its Report is answered.
+    an attempt (if its fence is not above last_fence: above, it may still be on its way, for a minute at
+    most); a job held but no longer leased is named in lost. A job counts as held until its Report is
+    answered. Jobs of several queues may arrive out of the order of their fences by a moment: name as
+    last_fence the highest of two seconds ago.
       FAILED_PRECONDITION  SESSION_LOST: everything it held is lost. SESSION_SUPERSEDED: stop.
     """
     Report: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ReportRequest, _worker_service_pb2.ReportResponse]
@@ -110,8 +112,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Heartbeat: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Says that the worker lives and what it holds. Always extends the session by its visibility timeout.
     Reconciles both ways: a job leased to the session but not held goes back to ready without spending
-    an attempt (if its fence is not above last_fence: above, it may still be on its way); a job held
-    but no longer leased is named in lost. A job counts as held until its Report is answered.
+    an attempt (if its fence is not above last_fence: above, it may still be on its way, for a minute at
+    most); a job held but no longer leased is named in lost. A job counts as held until its Report is
+    answered. Jobs of several queues may arrive out of the order of their fences by a moment: name as
+    last_fence the highest of two seconds ago.
       FAILED_PRECONDITION  SESSION_LOST: everything it held is lost. SESSION_SUPERSEDED: stop.
     """
     Report: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ReportRequest, _worker_service_pb2.ReportResponse]  # type: ignore[assignment]
@@ -161,8 +165,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.HeartbeatResponse, _abc.Awaitable[_worker_service_pb2.HeartbeatResponse]]:
         """Says that the worker lives and what it holds. Always extends the session by its visibility timeout.
         Reconciles both ways: a job leased to the session but not held goes back to ready without spending
-        an attempt (if its fence is not above last_fence: above, it may still be on its way); a job held
-        but no longer leased is named in lost. A job counts as held until its Report is answered.
+        an attempt (if its fence is not above last_fence: above, it may still be on its way, for a minute at
+        most); a job held but no longer leased is named in lost. A job counts as held until its Report is
+        answered. Jobs of several queues may arrive out of the order of their fences by a moment: name as
+        last_fence the highest of two seconds ago.
           FAILED_PRECONDITION  SESSION_LOST: everything it held is lost. SESSION_SUPERSEDED: stop.
         """
 

@@ -72,8 +72,10 @@ type WorkerServiceClient interface {
 	LeaseOnce(ctx context.Context, in *LeaseOnceRequest, opts ...grpc.CallOption) (*LeaseOnceResponse, error)
 	// Says that the worker lives and what it holds. Always extends the session by its visibility timeout.
 	// Reconciles both ways: a job leased to the session but not held goes back to ready without spending
-	// an attempt (if its fence is not above last_fence: above, it may still be on its way); a job held
-	// but no longer leased is named in lost. A job counts as held until its Report is answered.
+	// an attempt (if its fence is not above last_fence: above, it may still be on its way, for a minute at
+	// most); a job held but no longer leased is named in lost. A job counts as held until its Report is
+	// answered. Jobs of several queues may arrive out of the order of their fences by a moment: name as
+	// last_fence the highest of two seconds ago.
 	//
 	//	FAILED_PRECONDITION  SESSION_LOST: everything it held is lost. SESSION_SUPERSEDED: stop.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
@@ -166,8 +168,10 @@ type WorkerServiceServer interface {
 	LeaseOnce(context.Context, *LeaseOnceRequest) (*LeaseOnceResponse, error)
 	// Says that the worker lives and what it holds. Always extends the session by its visibility timeout.
 	// Reconciles both ways: a job leased to the session but not held goes back to ready without spending
-	// an attempt (if its fence is not above last_fence: above, it may still be on its way); a job held
-	// but no longer leased is named in lost. A job counts as held until its Report is answered.
+	// an attempt (if its fence is not above last_fence: above, it may still be on its way, for a minute at
+	// most); a job held but no longer leased is named in lost. A job counts as held until its Report is
+	// answered. Jobs of several queues may arrive out of the order of their fences by a moment: name as
+	// last_fence the highest of two seconds ago.
 	//
 	//	FAILED_PRECONDITION  SESSION_LOST: everything it held is lost. SESSION_SUPERSEDED: stop.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
