@@ -83,7 +83,7 @@ verify: $(STAMP) ## Fail when generated files differ from their sources, or the 
 	if [ -n "$$tag" ]; then echo "comparing the contract with $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
 	else echo "no release tag yet: nothing to compare the contract with"; fi
 
-tools: ## Install optional tools (grpcurl, Go plugins, PostgreSQL 15) and say what could not be
+tools: ## Install optional tools (grpcurl, Go plugins, TLC, PostgreSQL 15) and say what could not be
 	@scripts/tools.sh
 
 lock: ## Resolve requirements.lock anew (needs uv)

@@ -100,17 +100,17 @@ Complete(w) ==
 
 \* SQL: fail_jobs_if_fenced. Backoff and promote are left out: the job is ready at once.
 Fail(w) ==
-  LET f == holds[w] IN
-  /\ Up /\ f /= 0 /\ Fenced(f)
+  /\ Up /\ holds[w] /= 0 /\ Fenced(holds[w])
   /\ job' = [job EXCEPT !.state = "ready", !.session = None]
-  /\ \E answered \in BOOLEAN : holds' = IF answered THEN [holds EXCEPT ![w] = 0] ELSE holds
+  /\ holds' = [holds EXCEPT ![w] = 0]
   /\ UNCHANGED <<result, told, session, prompt, leader, mine, ticked, gap, outage, seen, broken>>
 
 \* The worker is killed, stopped or cut off. From now on it sends late what it sends, or nothing.
 FallSilent(w) ==
   /\ prompt[w]
   /\ prompt' = [prompt EXCEPT ![w] = FALSE]
-  /\ UNCHANGED <<job, result, told, holds, session, leader, mine, ticked, gap, outage, seen, broken>>
+  /\ UNCHANGED <<job, result, told, holds, session, leader, mine, ticked, gap, outage, seen,
+                 broken>>
 
 (* ------------------------------- servers -------------------------------- *)
 
@@ -191,7 +191,8 @@ SeeOverdue(s) ==
   /\ ~TwoSteps /\ Leads(s) /\ gap <= Recent
   /\ seen' = {w \in Workers : ~session[w].lost /\ session[w].left <= 0}
   /\ seen' /= seen
-  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, outage, broken>>
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, outage,
+                 broken>>
 RecycleSeen(s) ==
   /\ ~TwoSteps /\ Leads(s)
   /\ job.state = "leased" /\ job.session \in seen
@@ -205,11 +206,13 @@ RecycleSeen(s) ==
 GoDown ==
   /\ outage = -1 /\ MaxOutage > 0
   /\ outage' = 0
-  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, seen, broken>>
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, seen,
+                 broken>>
 ComeBack ==
   /\ ~Up
   /\ outage' = -2
-  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, seen, broken>>
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, ticked, gap, seen,
+                 broken>>
 
 Less(left) == IF left > -Longest THEN left - 1 ELSE left
 

@@ -28,6 +28,7 @@ SHARDS = 2
 HEAD = re.compile(
     r"\\\* (?P<says>.+)\n\\\* Expected: (?:(?P<holds>holds)|breaks (?P<breaks>\w+))(?P<slow>, slowly)?\n"
 )
+STATE = re.compile(r"^State (\d+): <(\w+)[^>]*>\n(.*?)(?=^State|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class Model(NamedTuple):
@@ -50,7 +51,6 @@ class Verdict(NamedTuple):
     states: int
     broke: str | None
     trace: str
-    output: str
 
 
 def list_models() -> list[Model]:
@@ -93,7 +93,22 @@ def check(model: Model, jar: Path, workers: str = "auto") -> Verdict:
     if not states or not (broke or "No error has been found" in output):
         raise RuntimeError(f"TLC could not check {model.name}:\n{output}")
     trace = re.search(r"^State 1:.*?(?=^\d+ states generated)", output, re.DOTALL | re.MULTILINE)
-    return Verdict(int(states[-1]), broke and broke[1], trace[0].strip() if trace else "", output)
+    return Verdict(int(states[-1]), broke and broke[1], shorten(trace[0]) if trace else "")
+
+
+def shorten(trace: str) -> str:
+    """A trace of TLC with no more than each step's action and what it changed."""
+    lines: list[str] = []
+    before: dict[str, str] = {}
+    for number, action, state in STATE.findall(trace):
+        now = dict(re.findall(r"/\\ (\w+) = (.+)", state))
+        changed = [
+            f"/\\ {name} = {value}" for name, value in now.items() if before.get(name) != value
+        ]
+        if before:
+            lines += [f"State {number}: <{action}>", *changed]
+        before |= now
+    return "\n".join(lines)
 
 
 def _row(*cells: object) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs pinned optional tools into .tools/bin, and says at the end what it could not.
+# Installs pinned optional tools into .tools, and says at the end what it could not.
 # Nothing of it is needed for `make demo` and `make test`; tests that use a tool skip without it.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -270,13 +270,8 @@ async def release_undelivered(
 
 
 async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[HeldJob]) -> None:
-    # Of a lease that is named twice the last news counts: ON CONFLICT refuses to write a row twice.
-    news = {
-        (j.job_id, j.fence): j
-        for j in jobs
-        if (j.percent, j.note, j.checkpoint) != (None, None, None)
-    }
-    if told := list(news.values()):
+    told = [j for j in jobs if (j.percent, j.note, j.checkpoint) != (None, None, None)]
+    if told:
         await send(
             connection,
             "save_checkpoints_if_fenced",

@@ -228,10 +228,13 @@ class Machine(RuleBasedStateMachine):
         last: Lease | None,
     ) -> None:
         session_id = self._session(data, any_session, holds)
-        held = [Held(_off(lease, off), percent) for lease, off, percent in claims]
+        # The contract refuses a lease that is named twice.
+        named: dict[Lease, int | None] = {}
         if not forgets:
             mine = [(k, j) for k, j in self.model.jobs.items() if j.session == session_id]
-            held += [Held(Lease(key, job.fence)) for key, job in mine]
+            named |= {Lease(key, job.fence): None for key, job in mine}
+        named |= {_off(lease, off): percent for lease, off, percent in claims}
+        held = [Held(lease, percent) for lease, percent in named.items()]
         last_fence = last.fence if last else self.model.highest_fence
         epoch = self.model.sessions[session_id].epoch + epoch_off
         heard = self.real.heartbeat(session_id, epoch, held, last_fence)
