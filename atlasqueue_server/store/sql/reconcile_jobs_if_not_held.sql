@@ -3,11 +3,11 @@
 -- reached the worker (above, the event may still be on its way, but not for ever: a stream that carries
 -- nothing is ended long before arrives_within_s). Runs in the transaction of extend_session_if_live,
 -- whose row lock keeps expire away. NOT IN over a subquery is hashed; an array would be walked for
--- each lease.
+-- each lease. IS TRUE keeps the planner from walking the leases of the whole queue by the primary key.
 with locked as materialized (
     select l.ctid as tid
     from atlasqueue.leased l
-    where l.session_id = %(session_id)s and l.queue = %(queue)s
+    where l.session_id = %(session_id)s and (l.queue = %(queue)s) is true
         and (
             l.fence <= %(last_fence)s
             or l.leased_at < clock_timestamp() - %(arrives_within_s)s * interval '1 s'
