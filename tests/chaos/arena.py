@@ -48,6 +48,7 @@ POSTGRES = {
 class Settings:
     """How a scenario wants its world. Short times, so that a run is short; seconds.
 
+    expiry_extra_s: granted beyond the 2 s of I6, where more leases end at once than are expired in that time.
     disk_mb: PostgreSQL's disk is a tmpfs of this size; 0: the machine's own.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     ping_s: float = 1.0
     pool_max: int = 6
     disk_mb: int = 0
+    expiry_extra_s: float = 0.0
 
 
 class Arena:
