@@ -17,8 +17,9 @@ from pathlib import Path
 
 from atlasqueue_server.embedded import EmbeddedPostgres
 from tests.broken import overlay
-from tests.chaos.arena import POSTGRES, Arena
+from tests.chaos.arena import Arena
 from tests.chaos.scenarios import Scenario
+from tests.chaos.settings import POSTGRES
 from tests.history.check import check
 from tests.history.events import Reported
 from tests.history.final import read_final
