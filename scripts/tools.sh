@@ -33,6 +33,16 @@ if [ ! -e /usr/lib/postgresql/15/bin/postgres ]; then
     fi
 fi
 
+if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing libfaketime"
+        (apt-get update -q && apt-get install -q -y --no-install-recommends libfaketime) \
+            >"$bin/../libfaketime.log" 2>&1 || missing+=("libfaketime: see .tools/libfaketime.log")
+    else
+        missing+=("libfaketime (make chaos, clocks an hour off): needs root and apt-get; install it from your distribution")
+    fi
+fi
+
 echo "tools in .tools/bin: $(ls "$bin" | tr '\n' ' ')"
 for line in "${missing[@]+"${missing[@]}"}"; do echo "could not install $line"; done
 exit 0

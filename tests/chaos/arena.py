@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from atlasqueue_server.store.migrations import migrate
 from tests.chaos.actors import Actor, start
 from tests.chaos.names import DIRECTORY_VARIABLE, HANDLERS, QUEUE, WHO_VARIABLE
 from tests.chaos.progress import Progress, Stuck
+from tests.chaos.settings import Settings
 from tests.history.clocks import WITNESS
 from tests.history.events import Clock, Outage
 from tests.history.final import install_journal
@@ -36,29 +36,6 @@ from tests.plugins.processes import free_port
 
 CLOCK_EACH_S = 1.0
 READY_S = 60.0
-POSTGRES = {
-    # Nothing here survives a power cut, and nothing here cuts the power.
-    "fsync": "off",
-    "full_page_writes": "off",
-    "max_connections": "120",
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a scenario wants its world. Short times, so that a run is short; seconds.
-
-    disk_mb: PostgreSQL's disk is a tmpfs of this size; 0: the machine's own.
-    """
-
-    servers: int = 2
-    workers: int = 2
-    slots: int = 10
-    visibility_timeout_s: float = 2.0
-    leader_lease_s: float = 1.0
-    ping_s: float = 1.0
-    pool_max: int = 6
-    disk_mb: int = 0
 
 
 class Arena:

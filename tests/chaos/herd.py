@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,7 @@ class Member:
             try:
                 await self._stream_once()
             except grpc.RpcError as error:
+                self.herd.failed("stream", error)
                 if isinstance(from_rpc_error(error), SessionLost):
                     self.session_id, self.epoch, self.last_fence = 0, 0, 0
                     self.held.clear()
@@ -104,7 +106,8 @@ class Member:
             )
             try:
                 response = await self.stub.Heartbeat(request, timeout=CALL_S)
-            except grpc.RpcError:
+            except grpc.RpcError as error:
+                self.herd.failed("heartbeat", error)
                 continue
             for lease in response.lost:
                 self.held.pop(lease.fence, None)
@@ -124,6 +127,7 @@ class Herd:
         self._recorder = Recorder(Path(os.environ[DIRECTORY_VARIABLE]), name)
         self._channels: dict[tuple[str, int], WorkerServiceStub] = {}
         self._opened: set[int] = set()
+        self._failures: Counter[tuple[str, str]] = Counter()
         self.members = [Member(self, number) for number in range(sessions)]
 
     def stub(self, number: int, turn: int) -> WorkerServiceStub:
@@ -145,6 +149,18 @@ class Herd:
         self._opened.add(member.number)
         if len(self._opened) == len(self.members):
             (Path(os.environ[DIRECTORY_VARIABLE]) / f"{self.name}.opened").touch()
+
+    def failed(self, call: str, error: grpc.RpcError) -> None:
+        """Counts what went wrong, for the log."""
+        self._failures[call, type(from_rpc_error(error)).__name__] += 1
+
+    async def tell(self) -> None:
+        """Logs each five seconds what failed since."""
+        while True:
+            await asyncio.sleep(5)
+            held = sum(len(member.held) for member in self.members)
+            print(f"{held} held, failed: {dict(self._failures)}", flush=True)
+            self._failures.clear()
 
     def delivered(self, job: wire.LeasedJob) -> None:
         """Writes a delivery down."""
@@ -175,7 +191,8 @@ class Herd:
             outcome.complete.result = f"{job.job_id}:{job.fence}".encode()
         try:
             response = await member.stub.Report(request, timeout=CALL_S)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
+            self.failed("report", error)
             await asyncio.sleep(RETRY_S)
             self.to_report.set()
             return
@@ -195,6 +212,7 @@ class Herd:
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.tell())
             for member in self.members:
                 group.create_task(member.stream())
                 group.create_task(member.beat())

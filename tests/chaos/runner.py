@@ -17,12 +17,14 @@ from pathlib import Path
 
 from atlasqueue_server.embedded import EmbeddedPostgres
 from tests.broken import overlay
-from tests.chaos.arena import POSTGRES, Arena
+from tests.chaos.arena import Arena
 from tests.chaos.scenarios import Scenario
+from tests.chaos.settings import POSTGRES
 from tests.history.check import check
 from tests.history.events import Reported
 from tests.history.final import read_final
 from tests.history.history import History, read_history
+from tests.history.saved import save_final
 from tests.history.verdict import PROMISE, Bounds, Verdict
 
 BUCKET_S = 0.5
@@ -93,7 +95,12 @@ async def run(
         arena = Arena(directory, postgres, scenario.settings, seed=seed, short=short, broken=broken)
         failure = await _play(scenario, arena)
         result = await asyncio.to_thread(
-            _judge, arena, scenario, seed, failure, Bounds(expiry_slack_s=expiry_slack_s)
+            _judge,
+            arena,
+            scenario,
+            seed,
+            failure,
+            Bounds(expiry_slack_s=expiry_slack_s + scenario.settings.expiry_extra_s),
         )
         if result.verdict != "OK":
             shutil.copy(postgres.log_file, directory / "postgres.log")
@@ -138,7 +145,9 @@ def _judge(arena: Arena, scenario: Scenario, seed: int, failure: str, bounds: Bo
     if not arena.postgres.is_running:
         arena.postgres.restart("immediate")
     history = read_history([arena.history])
-    verdict = check(history, read_final(arena.url), bounds)
+    final = read_final(arena.url)
+    save_final(final, arena.directory / "final.json")
+    verdict = check(history, final, bounds)
     _keep_violations(arena.directory, verdict)
     fallen = verdict.fallen
     why = [f"{name} fell: {PROMISE[name]}" for name in fallen] + [failure] * bool(failure)

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from tests.history.check import check
 from tests.history.final import read_final
-from tests.history.history import HistoryError, read_history
+from tests.history.history import read_history
+from tests.history.saved import load_final
 from tests.history.verdict import PROMISE, Bounds, Verdict
 
 SHOWN_MAX = 20
@@ -25,9 +26,13 @@ def main(
         typer.Argument(help="Files of JSON lines, or directories of *.jsonl", exists=True),
     ],
     database_url: Annotated[
-        str,
+        str | None,
         typer.Option(envvar="ATLASQUEUE_DATABASE_URL", help="The database that the run has left"),
-    ],
+    ] = None,
+    final: Annotated[
+        Path | None,
+        typer.Option(help="The same as a file: final.json of a failed chaos run", exists=True),
+    ] = None,
     expiry_slack: Annotated[
         float, typer.Option(help="How long a lease may outlive its worker beyond its timeout (I6)")
     ] = 2.0,
@@ -37,15 +42,18 @@ def main(
     Exit code 0: all hold; 1: one fell; 2: the history or the database cannot be read; 3: nothing fell, but
     some could not be judged.
 
-    Example: python -m tests.history build/chaos/kill_worker/history --database-url postgresql://…
+    Example: python -m tests.history build/chaos/kill_worker-1/history --final build/chaos/kill_worker-1/final.json
     """
+    if (database_url is None) == (final is None):
+        typer.echo("error: give either --database-url or --final", err=True)
+        raise typer.Exit(2)
     try:
         verdict = check(
             read_history(history),
-            read_final(database_url),
+            load_final(final) if final else read_final(database_url or ""),
             Bounds(expiry_slack_s=expiry_slack),
         )
-    except (HistoryError, psycopg.Error) as error:
+    except (ValueError, psycopg.Error) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     show(verdict)

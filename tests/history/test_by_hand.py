@@ -11,9 +11,10 @@ import pytest
 
 from tests.history.clerk import Clerk
 from tests.history.events import Clock
-from tests.history.final import install_journal
+from tests.history.final import install_journal, read_final
 from tests.history.history import HistoryError, read_history
 from tests.history.recorder import Recorder
+from tests.history.saved import load_final, save_final
 from tests.plugins.processes import ROOT
 from tests.plugins.server import ServerFactory
 
@@ -48,6 +49,23 @@ async def test_a_history_is_checked_by_hand(
     assert code == 1
     assert "I1 by-hand/" in output
     assert "clerk.jsonl:" in output
+
+
+async def test_a_saved_database_is_as_good(
+    migrated_database_url: str, start_server: ServerFactory, tmp_path: Path
+) -> None:
+    install_journal(migrated_database_url)
+    server = await start_server(migrated_database_url)
+    clerk = Clerk(Recorder(tmp_path, "clerk"), server.channel, "by-hand")
+    await clerk.enqueue(b"one")
+    (job,) = await clerk.lease("worker")
+    await clerk.complete("worker", job)
+    final = read_final(migrated_database_url)
+    save_final(final, tmp_path / "final.json")
+    assert load_final(tmp_path / "final.json") == final
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no saved database"):
+        load_final(tmp_path / "other.json")
 
 
 async def test_without_a_journal_it_says_what_it_cannot_judge(

@@ -32,7 +32,7 @@ MET = """
     heartbeat, heartbeat not live, heartbeat told lost, reconcile, cancel requested, cancel cancelled,
     complete applied, complete stale, fail applied, fail stale, reject applied, snooze applied,
     snooze already_applied, release applied, unknown_kind applied, tick moved, tick refused,
-    lose_sessions moved, lose_sessions refused, expire moved, expire refused, fail_overdue moved,
+    lose_sessions moved, lose_sessions refused, expire refused, fail_overdue moved,
     promote refused
 """
 

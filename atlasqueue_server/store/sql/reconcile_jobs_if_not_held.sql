@@ -1,13 +1,14 @@
 -- reconcile: leased to the session but not held by it → ready, no attempt spent; → cancelled when a
 -- cancel was requested. Guards: not among the held fences, and not above the highest fence that has
 -- reached the worker (above, the event may still be on its way, but not for ever: a stream that carries
--- nothing is ended long before arrives_within_s). What is not above the floor was looked at before. Runs in the transaction of extend_session_if_live,
--- whose row lock keeps expire away. NOT IN over a subquery is hashed; an array would be walked for
--- each lease.
+-- nothing is ended long before arrives_within_s). What is not above the floor was looked at before. Runs
+-- in the transaction of extend_session_if_live, whose row lock keeps expire away. NOT IN over a subquery is hashed; an array would be walked for
+-- each lease. IS TRUE keeps the planner from walking the leases of the whole queue by the primary key.
 with locked as materialized (
     select l.ctid as tid
     from atlasqueue.leased l
-    where l.session_id = %(session_id)s and l.fence > %(fence_floor)s and l.queue = %(queue)s
+    where l.session_id = %(session_id)s and l.fence > %(fence_floor)s
+        and (l.queue = %(queue)s) is true
         and (
             l.fence <= %(last_fence)s
             or l.leased_at < clock_timestamp() - %(arrives_within_s)s * interval '1 s'

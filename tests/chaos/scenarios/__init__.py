@@ -19,7 +19,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from tests.chaos.arena import Arena, Settings
+from tests.chaos.arena import Arena
+from tests.chaos.settings import Settings
 
 Play = Callable[[Arena], Awaitable[None]]
 

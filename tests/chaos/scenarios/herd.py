@@ -24,6 +24,7 @@ SLOTS = 50
     "1000 sessions reconnect at once while 50 000 leases expire",
     workers=0,
     visibility_timeout_s=15.0,
+    expiry_extra_s=8.0,
     pool_max=10,
     in_short_form=False,
 )
