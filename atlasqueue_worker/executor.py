@@ -144,7 +144,13 @@ class Executor:
             try:
                 self._completed(job, await handler(job))
             except asyncio.CancelledError:
-                self._cancelled(job)
+                if job.cancelled or self._draining:
+                    self._cancelled(job)
+                else:
+                    # Something within the handler was cancelled; nobody asked for that of the job.
+                    self._failed(
+                        job, RuntimeError("the handler ended in a cancellation of its own")
+                    )
             except SystemExit as error:
                 self._failed(job, _no_exit(error))
             except Exception as error:

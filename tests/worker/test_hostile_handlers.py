@@ -40,6 +40,13 @@ def system_exit(job: JobContext) -> None:
     sys.exit("enough")
 
 
+async def cancelled_within(_job: JobContext) -> None:
+    """How it showed: a handler that awaited a task of its own which was cancelled cancelled its job for good."""
+    inner = asyncio.ensure_future(asyncio.sleep(60))
+    inner.cancel()
+    await inner
+
+
 async def async_system_exit(job: JobContext) -> None:
     """How it showed: as above."""
     sys.exit(3)
@@ -66,6 +73,7 @@ def retry_in_a_century(job: JobContext) -> None:
         (stop_iteration, "StopIteration"),
         (system_exit, "RuntimeError"),
         (async_system_exit, "RuntimeError"),
+        (cancelled_within, "RuntimeError"),
         (unspeakable, "Unspeakable"),
         (snooze_into_the_past, "ValueError"),
         (retry_in_a_century, "ValueError"),
