@@ -28,10 +28,13 @@ create sequence atlasqueue.ready_seq cache 1;
 create sequence atlasqueue.fence_seq cache 1;
 create sequence atlasqueue.session_seq cache 1;
 
+-- ready_seq: the place in ready of a job that was ready when it was enqueued, by which it is found there
+-- until its first lease; null when it was scheduled.
 create table atlasqueue.jobs (
     job_id uuid not null,
     created_at timestamptz not null default now(),
     run_at timestamptz,
+    ready_seq bigint,
     backoff_multiplier double precision,
     deadline_ms integer,
     backoff_initial_ms integer,
@@ -72,7 +75,8 @@ create table atlasqueue.ready (
     queue text not null
 );
 create unique index ready_lease on atlasqueue.ready (queue, priority, seq);
-create unique index ready_cancel on atlasqueue.ready (queue, job_id);
+-- Jobs straight from enqueue, which are most, are found by jobs.ready_seq and need no second entry.
+create unique index ready_cancel on atlasqueue.ready (queue, job_id) where cause <> 'e';
 
 create table atlasqueue.leased (
     job_id uuid not null,

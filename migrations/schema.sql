@@ -101,6 +101,7 @@ CREATE TABLE atlasqueue.jobs (
     job_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     run_at timestamp with time zone,
+    ready_seq bigint,
     backoff_multiplier double precision,
     deadline_ms integer,
     backoff_initial_ms integer,
@@ -270,7 +271,7 @@ CREATE INDEX leased_deadline ON atlasqueue.leased USING btree (deadline_at) WHER
 
 CREATE INDEX leased_session ON atlasqueue.leased USING btree (session_id, fence);
 
-CREATE UNIQUE INDEX ready_cancel ON atlasqueue.ready USING btree (queue, job_id);
+CREATE UNIQUE INDEX ready_cancel ON atlasqueue.ready USING btree (queue, job_id) WHERE (cause <> 'e'::"char");
 
 CREATE UNIQUE INDEX ready_lease ON atlasqueue.ready USING btree (queue, priority, seq);
 

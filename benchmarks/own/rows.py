@@ -14,10 +14,10 @@ from benchmarks.load.payloads import KIND, QUEUE, numbered
 # What a row holds, by column; the rest has defaults in the schema.
 VALUES = {
     "jobs": {
-        "queue": QUEUE, "job_id": "", "kind": KIND, "priority": "3", "payload": "",
+        "queue": QUEUE, "job_id": "", "kind": KIND, "priority": "3", "payload": "", "ready_seq": "",
     },
     "ready": {
-        "queue": QUEUE, "job_id": "", "priority": "3", "fence": "0", "deliveries": "0",
+        "queue": QUEUE, "job_id": "", "seq": "", "priority": "3", "fence": "0", "deliveries": "0",
         "attempt": "0", "crashes": "0", "cause": "e",
     },
 }  # fmt: skip
@@ -42,12 +42,24 @@ def columns(connection: psycopg.Connection, table: str) -> list[str]:
     return [name for name, _ in found if name in known]
 
 
-def _lines(table: str, names: list[str], numbers: range, ids: list[str]) -> bytes:
+def _reserve_seqs(connection: psycopg.Connection, jobs: int) -> int:
+    """The first of as many places in ready, which nobody else will get."""
+    row = connection.execute(
+        "select setval('atlasqueue.ready_seq', nextval('atlasqueue.ready_seq') + %s) - %s",
+        [jobs, jobs],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _lines(table: str, names: list[str], numbers: range, ids: list[str], first_seq: int) -> bytes:
     known = VALUES[table]
 
     def value(name: str, number: int, job_id: str) -> str:
         if name == "job_id":
             return job_id
+        if name in ("seq", "ready_seq"):
+            return str(first_seq + number)
         return rf"\\x{numbered(number).hex()}" if name == "payload" else known[name]
 
     return "".join(
@@ -61,12 +73,15 @@ class CopyBatches:
 
     def __init__(self, connection: psycopg.Connection, jobs: int) -> None:
         self._names = {table: columns(connection, table) for table in VALUES}
+        self._first_seq = _reserve_seqs(connection, jobs)
         self._batches = [self._render(start, jobs) for start in range(0, jobs, BATCH)]
 
     def _render(self, start: int, jobs: int) -> tuple[int, dict[str, bytes]]:
         numbers = range(start, min(start + BATCH, jobs))
         ids = [new_job_id() for _ in numbers]
-        return len(numbers), {t: _lines(t, names, numbers, ids) for t, names in self._names.items()}
+        first = self._first_seq
+        rendered = {t: _lines(t, names, numbers, ids, first) for t, names in self._names.items()}
+        return len(numbers), rendered
 
     def write(self, url: str, connections: int) -> None:
         """A transaction for each batch: both tables, and the delta of the queue's depth."""

@@ -26,7 +26,8 @@ select
         ) then 'already_applied'
         when u.outcome = 'l' and exists (
             select from atlasqueue.ready r
-            where r.queue = %(queue)s and r.job_id = u.job_id and r.fence = u.fence and r.cause = 'l'
+            where r.queue = %(queue)s and r.job_id = u.job_id and r.fence = u.fence
+                and r.cause <> 'e' and r.cause = 'l'
         ) then 'already_applied'
         when not exists (
             select from atlasqueue.jobs j where j.queue = %(queue)s and j.job_id = u.job_id

@@ -30,7 +30,12 @@ left join lateral (
     select * from atlasqueue.scheduled s where s.queue = j.queue and s.job_id = j.job_id limit 1
 ) s on true
 left join lateral (
-    select * from atlasqueue.ready r where r.queue = j.queue and r.job_id = j.job_id limit 1
+    select * from atlasqueue.ready r
+    where r.queue = j.queue and r.priority = j.priority and r.seq = j.ready_seq and r.job_id = j.job_id
+    union all
+    select * from atlasqueue.ready r
+    where r.queue = j.queue and r.job_id = j.job_id and r.cause <> 'e'
+    limit 1
 ) r on true
 left join lateral (
     select * from atlasqueue.leased l where l.queue = j.queue and l.job_id = j.job_id limit 1

@@ -133,15 +133,17 @@ async def _enqueue_late(arena: Arena, count: int, *, late_s: float) -> None:
         await connection.execute(
             """
             with body as (
-                insert into atlasqueue.jobs (queue, job_id, kind, priority, payload)
-                select 'chaos', gen_random_uuid(), 'work', 3, '{"ms": 1, "first": "ok"}'
+                insert into atlasqueue.jobs (queue, job_id, kind, priority, payload, ready_seq)
+                select
+                    'chaos', gen_random_uuid(), 'work', 3, '{"ms": 1, "first": "ok"}',
+                    nextval('atlasqueue.ready_seq')
                 from generate_series(1, %(count)s)
-                returning queue, job_id, priority
+                returning queue, job_id, priority, ready_seq
             )
             insert into atlasqueue.ready (
-                queue, priority, job_id, attempt, crashes, deliveries, fence, cause
+                queue, priority, seq, job_id, attempt, crashes, deliveries, fence, cause
             )
-            select queue, priority, job_id, 0, 0, 0, 0, 'e' from body
+            select queue, priority, ready_seq, job_id, 0, 0, 0, 0, 'e' from body
             """,
             {"count": count},
         )
