@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from atlasqueue_server.model.jobs import OutcomeKind
 from atlasqueue_server.model.states import FINAL, State
-from tests.machine.pure import Answer, Job, Key, Lease, Model, Told
+from tests.machine.nouns import Answer, Job, Key, Lease, Told
+from tests.machine.pure import Model
 
 Rows = dict[str, set[tuple[str, ...]]]
 DEPTHS = (

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,
@@ -33,46 +32,13 @@ from atlasqueue_server.model.states import State
 from atlasqueue_server.store.lease import LeasedRow
 from atlasqueue_server.store.scheduler import Term
 from tests.machine.compare import History, difference, rows_of
-from tests.machine.pure import Body, Held, Job, Key, Lease, Model, Told
-from tests.machine.real import Real, job_id_of
-
-# Hypothesis's own way of drawing spends most of a short run on copies and on examples of one verb alone.
-# Registered under another name, the same provider draws each example afresh.
-AVAILABLE_PROVIDERS["uniform"] = "hypothesis.internal.conjecture.providers.HypothesisProvider"
+from tests.machine.draws import ALL, BODIES, FENCE_OFF, KEYS, KINDS, LEASES, QUEUES, TICKS, beside
+from tests.machine.nouns import Body, Held, Job, Key, Lease, Told
+from tests.machine.pure import Model
+from tests.machine.real import Real
 
 STEPS = 50
 PROGRESS = 100
-
-QUEUES = ("mail", "media")
-# Few ids, so that verbs meet.
-KEYS = st.builds(Key, st.sampled_from(QUEUES), st.integers(1, 8).map(job_id_of))
-BODIES = st.builds(
-    Body,
-    st.sampled_from(["a", "b"]),
-    st.sampled_from([2, 3]),
-    st.sampled_from([False, False, True]),
-    st.booleans(),
-    st.sampled_from([None, 1, 2]),
-)
-KINDS = st.sampled_from(OutcomeKind)
-TICKS = ["lose_sessions", "expire", "fail_overdue", "promote", "fold_depths", "tick"]
-# Mostly the fence of a lease that was granted, now and then one that never was.
-FENCE_OFF = st.sampled_from([0, 0, 0, 0, 0, -1, 1])
-
-
-def _off(lease: Lease, off: int) -> Lease:
-    return lease._replace(fence=max(1, lease.fence + off))
-
-
-class AllVerbs:
-    """The answer to Hypothesis's question which rules an example may use."""
-
-    def is_enabled(self, name: str) -> bool:
-        """Every one."""
-        return True
-
-
-ALL = AllVerbs()
 
 
 class Machine(RuleBasedStateMachine):
@@ -83,7 +49,6 @@ class Machine(RuleBasedStateMachine):
     met: ClassVar[Counter[str]] = Counter()
     examples: ClassVar[int] = 0
 
-    leases = Bundle("leases")
     session_ids = Bundle("session_ids")
     terms = Bundle("terms")
 
@@ -94,6 +59,7 @@ class Machine(RuleBasedStateMachine):
             print(f"{type(self).__name__}: {self.examples} examples", flush=True)
         self.model = Model(QUEUES)
         self.history = History()
+        self.granted: list[Lease] = []
         self.real.reset(QUEUES)
         # Hypothesis leaves verbs out of an example, many of most examples, to reach strange states; a
         # short run then hardly meets a lease. So three examples of four have them all.
@@ -170,7 +136,7 @@ class Machine(RuleBasedStateMachine):
         self.model.open(session_id, queues)
         return session_id
 
-    @rule(session_id=session_ids, up=st.integers(0, 2), last=st.none() | leases)
+    @rule(session_id=session_ids, up=st.integers(0, 2), last=st.none() | LEASES)
     def reopen(self, session_id: int, up: int, last: Lease | None) -> None:
         session = self.model.sessions[session_id]
         epoch, last_fence = session.epoch + up, last.fence if last else self.model.highest_fence
@@ -181,14 +147,11 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._in(State.READY))
     @rule(
-        target=leases,
         data=st.data(),
         reserved=st.none() | st.integers(1, 5),
         hands=st.lists(session_ids, min_size=1, max_size=6),
     )
-    def lease(
-        self, data: st.DataObject, reserved: int | None, hands: list[int]
-    ) -> MultipleResults[Lease]:
+    def lease(self, data: st.DataObject, reserved: int | None, hands: list[int]) -> None:
         queue = self._draw(data, State.READY).queue
         lanes = sorted(range(1, 6), key=lambda priority: (priority != reserved, priority))
         rows = self.real.lease(queue, lanes, hands)
@@ -199,8 +162,8 @@ class Machine(RuleBasedStateMachine):
             self.model.grant(lease, row.session_id)
             self.history.leased(lease)
             self._check_leased(row, self.model.jobs[lease.key])
+        self.granted += taken
         self.met["lease"] += len(rows)
-        return multiple(*taken)
 
     def _check_leased(self, row: LeasedRow, job: Job) -> None:
         assert row.payload == job.body.payload.encode()
@@ -213,9 +176,9 @@ class Machine(RuleBasedStateMachine):
         any_session=session_ids,
         holds=st.booleans(),
         epoch_off=st.sampled_from([0, 0, 0, 1, -1]),
-        claims=st.lists(st.tuples(leases, FENCE_OFF, st.none() | st.integers(0, 100)), max_size=3),
+        claims=st.lists(st.tuples(LEASES, FENCE_OFF, st.none() | st.integers(0, 100)), max_size=3),
         forgets=st.booleans(),
-        last=st.none() | leases,
+        last=st.none() | LEASES,
     )
     def heartbeat(
         self,
@@ -233,7 +196,7 @@ class Machine(RuleBasedStateMachine):
         if not forgets:
             mine = [(k, j) for k, j in self.model.jobs.items() if j.session == session_id]
             named |= {Lease(key, job.fence): None for key, job in mine}
-        named |= {_off(lease, off): percent for lease, off, percent in claims}
+        named |= {beside(lease, off): percent for lease, off, percent in claims}
         held = [Held(lease, percent) for lease, percent in named.items()]
         last_fence = last.fence if last else self.model.highest_fence
         epoch = self.model.sessions[session_id].epoch + epoch_off
@@ -245,9 +208,9 @@ class Machine(RuleBasedStateMachine):
             self.met["heartbeat told cancel"] += len(heard.cancel)
             self.met["reconcile"] += len(heard.reconciled)
 
-    @rule(told=st.lists(st.tuples(leases, FENCE_OFF, KINDS), min_size=1, max_size=3))
+    @rule(told=st.lists(st.tuples(LEASES, FENCE_OFF, KINDS), min_size=1, max_size=3))
     def report(self, told: list[tuple[Lease, int, OutcomeKind]]) -> None:
-        batch = {_off(lease, off): kind for lease, off, kind in told}
+        batch = {beside(lease, off): kind for lease, off, kind in told}
         outcomes = [Told(lease, kind) for lease, kind in batch.items()]
         answers = self.real.report(outcomes)
         assert answers == self.model.report(outcomes)

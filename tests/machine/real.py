@@ -25,7 +25,8 @@ from atlasqueue_server.store import dead_letters, enqueue, jobs, lease, report, 
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 from tests.factories import SEQ_MAX, outcome_of
-from tests.machine.pure import SNOOZE_MS, Answer, Body, Heard, Held, Key, Lease, Told
+from tests.machine.nouns import Answer, Body, Heard, Held, Key, Lease, Told
+from tests.machine.pure import SNOOZE_MS
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from tests.machine.machine import STEPS, run
 from tests.machine.real import Real
 
 SEEDS_VARIABLE = "ATLASQUEUE_MODEL_SEEDS"
-SEEDS_SHORT = 50
+SEEDS_SHORT = 80
 # Each shard can run on a core of its own.
 SHARDS = 2
 SQL = Path(statements.__file__).parent / "sql"
