@@ -53,6 +53,8 @@ class GrpcOptions:
             ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_timeout_s)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
+            # A server that stood still finds the pings of that time all at once; they are no attack.
+            ("grpc.http2.max_ping_strikes", 0),
             (
                 "grpc.http2.min_recv_ping_interval_without_data_ms",
                 _ms(self.min_recv_ping_interval_s),

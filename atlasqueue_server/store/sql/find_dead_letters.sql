@@ -6,10 +6,11 @@ where x.queue = %(queue)s and x.job_id > %(after)s::uuid
     and (%(died_before)s::timestamptz is null or x.died_at < %(died_before)s)
     and (
         %(kind)s::text is null
-        or exists (
-            select from atlasqueue.jobs j
-            where j.queue = %(queue)s and j.job_id = x.job_id and j.kind = %(kind)s
-        )
+        -- A scalar subquery, which is looked up for each row: EXISTS was hashed, over all bodies of the queue.
+        or (
+            select j.kind from atlasqueue.jobs j
+            where j.queue = %(queue)s and j.job_id = x.job_id limit 1
+        ) = %(kind)s
     )
 order by x.queue, x.job_id
 limit %(most)s
