@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,13 +27,15 @@ SEEDS_SHORT = 80
 SHARDS = 2
 SQL = Path(statements.__file__).parent / "sql"
 
-# What each shard of the short run must meet for its silence to mean anything.
+# What each shard of the short run must meet for its silence to mean anything. Some of it is rare, and which
+# verbs fixed seeds draw changes with the code: it takes further turns until it has met all.
+TURNS_MAX = 5
 MET = """
     enqueue stored, enqueue conflict, lease, promote moved, redrive, purge, reopen, reopen not live,
     heartbeat, heartbeat not live, heartbeat told lost, reconcile, cancel requested, cancel cancelled,
     complete applied, complete stale, fail applied, fail stale, reject applied, snooze applied,
     snooze already_applied, release applied, unknown_kind applied, tick moved, tick refused,
-    lose_sessions moved, lose_sessions refused, expire refused, fail_overdue moved,
+    lose_sessions moved, lose_sessions refused, expire moved, expire refused, fail_overdue moved,
     promote refused
 """
 
@@ -43,11 +46,18 @@ def test_the_store_does_what_the_model_does(real: Real, shard: int) -> None:
     seeds = max(1, int(os.environ.get(SEEDS_VARIABLE, SEEDS_SHORT)) // SHARDS)
     chosen = SEEDS_VARIABLE in os.environ
 
-    met = run(real, seeds, name=f"Machine{shard}", derandomize=not chosen)
+    met: Counter[str] = Counter()
+    for turn in range(1 if chosen else TURNS_MAX):
+        met.update(run(real, seeds, name=f"Machine{shard}_{turn}", derandomize=not chosen))
+        if not _missing(met):
+            break
 
-    print(f"{seeds} seeds of up to {STEPS} verbs: {dict(sorted(met.items()))}")
-    if not chosen:
-        assert not [what for what in MET.replace("\n", " ").split(",") if not met[what.strip()]]
+    print(f"{seeds} seeds of up to {STEPS} verbs a turn: {dict(sorted(met.items()))}")
+    assert chosen or not _missing(met)
+
+
+def _missing(met: Counter[str]) -> list[str]:
+    return [what for what in map(str.strip, MET.split(",")) if not met[what]]
 
 
 class Broken(NamedTuple):
