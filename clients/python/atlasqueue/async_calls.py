@@ -49,9 +49,13 @@ class AsyncCalls:
             self._stubs[address] = AsyncStubs(open_aio_channel(address, self._tls))
         return self._stubs[address]
 
-    def next_server(self) -> None:
-        """Calls another server from now on, if one is known."""
-        self._current = (self._current + 1) % len(self._addresses)
+    def leave(self, stubs: AsyncStubs) -> None:
+        """Calls another server than that of `stubs` from now on, if one is known.
+
+        Of several calls that failed on one server, the first leaves it; the others follow.
+        """
+        if self._stubs.get(self._addresses[self._current]) is stubs:
+            self._current = (self._current + 1) % len(self._addresses)
 
     async def call(self, pick: Callable[[AsyncStubs], Any], request: Any) -> Any:
         """Calls until there is an answer. Only for calls that are safe to repeat.
@@ -61,14 +65,15 @@ class AsyncCalls:
         backoff = Backoff()
         give_up_at = time.monotonic() + self._retry_for
         while True:
+            stubs = self.stubs()
             try:
-                return await pick(self.stubs())(request, timeout=self._timeout)
+                return await pick(stubs)(request, timeout=self._timeout)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 retryable = isinstance(failure, Unavailable | DeadlineExceeded)
                 if not retryable or time.monotonic() >= give_up_at:
                     raise failure from error
-            self.next_server()
+            self.leave(stubs)
             await asyncio.sleep(backoff.next_delay())
 
     async def close(self) -> None:

@@ -49,9 +49,13 @@ class Calls:
             self._stubs[address] = Stubs(open_channel(address, self._tls))
         return self._stubs[address]
 
-    def next_server(self) -> None:
-        """Calls another server from now on, if one is known."""
-        self._current = (self._current + 1) % len(self._addresses)
+    def leave(self, stubs: Stubs) -> None:
+        """Calls another server than that of `stubs` from now on, if one is known.
+
+        Of several calls that failed on one server, the first leaves it; the others follow.
+        """
+        if self._stubs.get(self._addresses[self._current]) is stubs:
+            self._current = (self._current + 1) % len(self._addresses)
 
     def call(self, pick: Callable[[Stubs], Any], request: Any) -> Any:
         """Calls until there is an answer. Only for calls that are safe to repeat.
@@ -61,14 +65,15 @@ class Calls:
         backoff = Backoff()
         give_up_at = time.monotonic() + self._retry_for
         while True:
+            stubs = self.stubs()
             try:
-                return pick(self.stubs())(request, timeout=self._timeout)
+                return pick(stubs)(request, timeout=self._timeout)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 retryable = isinstance(failure, Unavailable | DeadlineExceeded)
                 if not retryable or time.monotonic() >= give_up_at:
                     raise failure from error
-            self.next_server()
+            self.leave(stubs)
             time.sleep(backoff.next_delay())
 
     def close(self) -> None:

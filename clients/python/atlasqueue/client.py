@@ -188,7 +188,8 @@ class Client:
         backoff = Backoff()
         while True:
             left = None if end_at is None else max(0.001, end_at - time.monotonic())
-            stream: Any = self._calls.stubs().jobs.WatchJob(request, timeout=left)
+            stubs = self._calls.stubs()
+            stream: Any = stubs.jobs.WatchJob(request, timeout=left)
             try:
                 for response in stream:
                     job = job_from_proto(response.job)
@@ -205,7 +206,7 @@ class Client:
                 stream.cancel()
             if end_at is not None and time.monotonic() >= end_at:
                 raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
-            self._calls.next_server()
+            self._calls.leave(stubs)
             time.sleep(backoff.next_delay())
 
     def wait(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Job:
