@@ -1,0 +1,1 @@
+"""The commands, one module a theme. Signatures and help; what a command needs is imported when it runs."""

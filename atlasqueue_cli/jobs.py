@@ -1,0 +1,139 @@
+"""What `atlasqueue get`, `list` and `cancel` do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atlasqueue.calls import Stubs
+from atlasqueue.errors import AtlasQueueError
+from atlasqueue.jobs import to_timestamp
+from atlasqueue.v1 import job_pb2, job_service_pb2
+from atlasqueue_cli import output, times, views
+from atlasqueue_cli.connection import Connection, pages, say
+from atlasqueue_cli.errors import ExitCode, UsageError, explain
+from atlasqueue_cli.options import Settings, complain
+from atlasqueue_cli.watching import print_bytes
+
+IDS_MAX = 100_000
+
+
+def ids_from(arguments: Sequence[str]) -> list[str]:
+    """Ids as given; `-` stands for those on standard input, one a line. Raises UsageError for none."""
+    found: list[str] = []
+    for argument in arguments:
+        if argument == "-":
+            found += [line.strip() for line in sys.stdin if line.strip()]
+        else:
+            found.append(argument)
+        if len(found) > IDS_MAX:
+            raise UsageError(f"more than {IDS_MAX} ids: give them in parts")
+    if not found:
+        raise UsageError("standard input has no ids: one a line is expected")
+    return found
+
+
+def read_job(connection: Connection, job_id: str, queue: str) -> job_pb2.Job:
+    """Reads a job."""
+    request = job_service_pb2.GetJobRequest(queue=queue, job_id=job_id)
+    response = connection.call(lambda stubs: stubs.jobs.GetJob, request)
+    job: job_pb2.Job = response.job
+    return job
+
+
+def get(settings: Settings, job_id: str, queue: str, only: str | None) -> None:
+    """Shows a job, or bytes of it."""
+    with Connection(settings) as connection:
+        job = read_job(connection, job_id, queue)
+    if only is not None:
+        print_bytes(getattr(job, only))
+    elif settings.json:
+        output.print_json(job)
+    else:
+        output.print_card(views.job_card(job))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs to list."""
+
+    queue: str
+    state: str | None
+    kind: str
+    created_after: str | None
+    created_before: str | None
+
+    def request(self, page_token: str) -> job_service_pb2.ListJobsRequest:
+        """As a request. Raises UsageError."""
+        request = job_service_pb2.ListJobsRequest(
+            queue=self.queue, kind=self.kind, page_token=page_token
+        )
+        if self.state is not None:
+            request.state = job_pb2.JobState.Value(f"JOB_STATE_{self.state.upper()}")
+        for name in ("created_after", "created_before"):
+            text = getattr(self, name)
+            if text is not None:
+                time = times.moment(text, f"--{name.replace('_', '-')}")
+                getattr(request, name).CopyFrom(to_timestamp(time))
+        return request
+
+
+def list_jobs(settings: Settings, wanted: Wanted, limit: int | None, page_token: str) -> None:
+    """Lists jobs."""
+    request = wanted.request(page_token)
+    print_pages(
+        settings,
+        request,
+        (lambda stubs: stubs.jobs.ListJobs, "jobs"),
+        (views.JOB_HEADER, views.job_row),
+        limit,
+    )
+
+
+def print_pages(
+    settings: Settings,
+    request: Any,
+    source: tuple[Callable[[Stubs], Any], str],
+    view: tuple[Sequence[str], Callable[[Any], Sequence[Any]]],
+    limit: int | None,
+) -> None:
+    """Prints pages as they come; on standard error says how to go on if there is more."""
+    pick, items = source
+    header, row = view
+    token, count = "", 0
+    with Connection(settings) as connection:
+        for found, token in pages(connection, pick, request, items, limit):
+            if settings.json:
+                for item in found:
+                    output.print_json(item)
+            elif found or not (count or token):
+                output.print_table(header, [row(item) for item in found])
+            count += len(found)
+            sys.stdout.flush()
+    if token:
+        say(f"{count} shown, there are more: --all, --limit, or --page-token {token}")
+
+
+def cancel(settings: Settings, job_ids: Sequence[str], queue: str) -> int:
+    """Cancels jobs, one after the other; goes on after one that is refused."""
+    code = ExitCode.OK
+    with Connection(settings) as connection:
+        for job_id in job_ids:
+            request = job_service_pb2.CancelJobRequest(queue=queue, job_id=job_id)
+            try:
+                response = connection.call(lambda stubs: stubs.jobs.CancelJob, request)
+            except AtlasQueueError as error:
+                known = explain(error, connection.servers)
+                if known.code is ExitCode.UNAVAILABLE:
+                    raise
+                complain(known.message, known.hint)
+                code = known.code
+                continue
+            if settings.json:
+                output.print_json({"jobId": job_id} | output.as_dict(response))
+            else:
+                leased = response.state == job_pb2.JOB_STATE_LEASED
+                print(job_id, "is asked to stop" if leased else views.state_name(response.state))
+    return code

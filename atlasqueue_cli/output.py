@@ -1,0 +1,104 @@
+"""JSON lines and tables on standard output.
+
+`-o json` prints one object a line, in the JSON of the contract's messages (as REST does: jobId, bytes in
+base64, 64-bit numbers as strings), fields with default values included, so that a script may rely on them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What free text is cut to in a table.
+TEXT_CHARS = 60
+STYLES = {
+    "ready": "cyan",
+    "scheduled": "blue",
+    "leased": "yellow",
+    "succeeded": "green",
+    "cancelled": "magenta",
+    "dead": "red",
+    "paused": "yellow",
+}
+
+
+def as_dict(message: Any) -> dict[str, Any]:
+    """A message as its JSON object."""
+    from google.protobuf.json_format import MessageToDict
+
+    return dict(MessageToDict(message, always_print_fields_with_no_presence=True))
+
+
+def print_json(value: Any) -> None:
+    """A message or a mapping, as a line."""
+    tree = value if isinstance(value, Mapping) else as_dict(value)
+    sys.stdout.write(json.dumps(tree, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def clean(text: str) -> str:
+    """Text without what could steer a terminal: jobs are written by others."""
+    return CONTROL.sub(lambda m: "\\n" if m[0] == "\n" else f"\\x{ord(m[0]):02x}", text)
+
+
+def cut(text: str, chars: int = TEXT_CHARS) -> str:
+    """Text on one line of a table."""
+    text = clean(text)
+    return text if len(text) <= chars else text[: chars - 1] + "…"
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a table; what is wider than the terminal is left to it to wrap."""
+    _print(table(header, rows))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
+    """Columns under a header, numbers to the right."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    listed = [[_text(cell) for cell in row] for row in rows]
+    for i, title in enumerate(header):
+        numeric = bool(listed) and all(isinstance(row[i], int) for row in listed)
+        drawn.add_column(title, no_wrap=True, justify="right" if numeric else "left")
+    for row in listed:
+        drawn.add_row(*(_styled(cell) for cell in row))
+    return drawn
+
+
+def print_card(rows: Iterable[tuple[str, Any]]) -> None:
+    """Names and values of one thing; what is None is left out."""
+    from rich.table import Table
+
+    card = Table.grid(padding=(0, 2, 0, 0))
+    card.add_column(no_wrap=True, style="bold")
+    card.add_column(no_wrap=True)
+    for name, value in rows:
+        if value is not None:
+            card.add_row(name, _styled(_text(value)))
+    _print(card)
+
+
+def _text(cell: Any) -> Any:
+    return cell if isinstance(cell, int) and not isinstance(cell, bool) else clean(str(cell))
+
+
+def _styled(cell: Any) -> Any:
+    from rich.text import Text
+
+    if isinstance(cell, int):
+        return Text(str(cell))
+    return Text(cell, style=STYLES.get(cell.split(" ")[0], ""))
+
+
+def _print(drawn: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=4000, soft_wrap=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
