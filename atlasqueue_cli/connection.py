@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from atlasqueue.calls import Calls, Stubs
+from atlasqueue_cli.errors import UsageError
 from atlasqueue_cli.options import Settings
 
 # An answer that comes back within so long needs no word.
@@ -20,12 +21,13 @@ class Connection(Calls):
     def __init__(self, settings: Settings, *, retry_for: float = 5.0) -> None:
         settings = settings.patience(retry_for)
         assert settings.retry_for is not None
-        super().__init__(
-            settings.servers,
-            tls=settings.tls_files(),
-            timeout=settings.timeout,
-            retry_for=settings.retry_for,
-        )
+        tls, timeout = settings.tls_files(), settings.timeout
+        try:
+            super().__init__(
+                settings.servers, tls=tls, timeout=timeout, retry_for=settings.retry_for
+            )
+        except ValueError as error:
+            raise UsageError(f"--server: {error}") from None
         self.patience = settings.retry_for
         self.servers = settings.servers
         self._failing_since = 0.0
@@ -57,7 +59,7 @@ class Connection(Calls):
         self._failing_since = self._failing_since or now
         if not self._told and now - self._failing_since >= QUIET_S:
             self._told = True
-            say(f"no server answers at {self.servers}; trying for {self.patience:g} s")
+            say(f"no answer from {self.servers}; trying for {self.patience:g} s")
 
 
 def pages(

@@ -309,7 +309,7 @@ class Lines:
         if not self._out:
             self._out = True
             self._progress.say(
-                f"no server answers at {self._connection.servers}; lines 1 to "
+                f"no answer from {self._connection.servers}; lines 1 to "
                 f"{self._sender.tally.settled} are settled; trying for "
                 f"{self._connection.patience:g} s"
             )

@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -176,7 +177,8 @@ def connected(command: Callable[..., int | None]) -> Callable[..., None]:
 def framed(work: Callable[[], int | None], servers: str) -> int:
     """Runs a command; whatever ends it becomes a line on standard error and an exit code."""
     try:
-        signal.signal(signal.SIGTERM, _terminate)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         code = work() or ExitCode.OK
         sys.stdout.flush()
         return code
@@ -200,9 +202,6 @@ def told(error: Exception, servers: str) -> ExitCode:
         known = explain(error, servers)
         complain(known.message, known.hint)
         return known.code
-    if isinstance(error, ValueError) and "server address" in str(error):
-        complain(f"--server: {error}")
-        return ExitCode.USAGE
     if os.environ.get(DEBUG_VARIABLE):
         raise error
     complain(

@@ -1,0 +1,165 @@
+"""--help teaches at every command and answers at once; wrong usage is told in a line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from atlasqueue_cli.main import app
+from tests.cli.running import clean_environment, invoke
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        if hasattr(inner, "commands"):
+            yield from _commands(inner, (*path, name))
+        else:
+            yield (*path, name)
+
+
+COMMANDS = sorted(_commands(get_command(app)))
+
+
+def test_all_that_was_asked_for_is_there() -> None:
+    names = {" ".join(command) for command in COMMANDS}
+    assert names == {
+        *("enqueue", "get", "list", "wait", "tail", "cancel"),
+        *("pause", "resume", "queues list", "queues show", "queues policy"),
+        *("dead-letters list", "dead-letters show", "dead-letters redrive", "dead-letters purge"),
+        *("workers", "cluster", "top"),
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_examples_and_the_common_options(
+    command: tuple[str, ...],
+) -> None:
+    ended = invoke(*command, "--help")
+    assert ended.code == 0
+    usage, rest = ended.out.split("\n", 1)
+    assert usage.startswith(f"Usage: atlasqueue {' '.join(command)}")
+    examples = rest.partition("Examples:\n")[2]
+    assert f"atlasqueue {' '.join(command)}" in examples
+    for option in ("--output", "--server", "--tls-ca", "ATLASQUEUE_SERVER", "--retry-for"):
+        assert option in rest
+    assert "\u200b" not in rest
+    assert "`" not in rest, "plain help shows no markup"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_option_says_what_it_is(command: tuple[str, ...]) -> None:
+    inner: Any = get_command(app)
+    for name in command:
+        inner = inner.commands[name]
+    assert [p.name for p in inner.params if not getattr(p, "help", "")] == []
+
+
+def test_the_first_help_shows_where_to_begin() -> None:
+    out = invoke("--help").out
+    assert "atlasqueue enqueue media resize cat.png" in out
+    assert "Exit codes: 0 done" in out
+    for title in ("Jobs:", "Queues:", "Workers and servers:"):
+        assert f"\n{title}\n" in out
+    assert "..." not in out.partition("Jobs:")[2].partition("Options:")[0], (
+        "a first sentence is cut off"
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from atlasqueue_cli.main import app\n"
+        "heavy = {'grpc', 'google.protobuf', 'atlasqueue', 'rich.table', 'rich.progress', 'asyncio'}\n"
+        "try: app(['enqueue', '--help'])\n"
+        "finally: sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_completion_knows_the_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "atlasqueue_cli"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(
+            {
+                "_ATLASQUEUE_COMPLETE": "complete_bash",
+                "COMP_WORDS": "atlasqueue dead-letters re",
+                "COMP_CWORD": "2",
+            }
+        ),
+    )
+    assert done.stdout.split() == ["redrive"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["lst"], "No such command 'lst'. Did you mean 'list'"),
+        (["get", "x", "--ouput", "json"], "No such option: --ouput"),
+        (["list", "q", "-o", "yaml"], "'yaml' is not one of 'table', 'json'"),
+        (["list", "q", "--limit", "0"], "should be greater than or equal to 1"),
+        (["list", "q", "--created-after", "soon"], "--created-after: 'soon' is no time"),
+        (["wait", "x", "--timeout", "10"], "--timeout: '10' is no duration"),
+        (["enqueue", "q"], "a job needs a kind"),
+        (["enqueue", "q", "k", "--header", "x"], "--header: 'x' must be NAME=VALUE"),
+        (["enqueue", "q", "k", "@/nowhere"], "/nowhere cannot be read: No such file"),
+        (["enqueue", "q", "k", "--in", "1h", "--run-at", "1h"], "exclude each other"),
+        (["enqueue", "q", "k", "--resume", "x"], "--resume is for JSON lines"),
+        (["enqueue", "q", "k", "--queue", "x"], "--queue is for JSON lines"),
+        (["enqueue", "@/nowhere"], "/nowhere cannot be read"),
+        (["enqueue", "@/"], "/ cannot be read: Is a directory"),
+        (["enqueue", "-", "resize"], "'resize' after - or @FILE"),
+        (["enqueue", "-", "--job-id", "x"], "--job-id names one job"),
+        (["enqueue", "-", "--wait"], "--wait waits for one job"),
+        (["enqueue", "-", "--resume", "x:1"], "--resume: 'x:1' is no run"),
+        (["queues", "policy", "q", "--max-backoff", "1"], "--max-backoff: '1' is no duration"),
+        (["queues", "policy", "q", "--max-attempts", "99999999999"], "out of range"),
+        (
+            ["queues", "policy", "q", "--max-attempts", "3", "--reset", "max-attempts"],
+            "--max-attempts is set and reset at once",
+        ),
+        (["dead-letters", "purge", "q", "id", "--kind", "x"], "not both"),
+        (["wait", "-"], "standard input has no ids"),
+        (["workers", "--server", "nowhere"], "'nowhere' is no server address"),
+        (["workers", "--tls-cert", "/x"], "--tls-cert and --tls-key must be given together"),
+        (["workers", "--tls-ca", "/nowhere"], "/nowhere cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str], says: str) -> None:
+    ended = invoke(*arguments, given=b"", server="127.0.0.1:1")
+    assert ended.code == 2, ended
+    assert says in ended.err
+    assert ended.out == ""
+
+
+def test_no_server_is_exit_code_4_and_says_what_to_do() -> None:
+    ended = invoke("queues", "list", "--retry-for", "0", server="127.0.0.1:1")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith("atlasqueue: no server answers at 127.0.0.1:1: ")
+    assert "--server HOST:PORT or ATLASQUEUE_SERVER names another" in ended.err
+
+
+def test_a_bug_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlasqueue_cli.cluster.workers", lambda _: 1 / 0)
+    ended = invoke("workers")
+    assert ended.code == 70
+    assert ended.err.startswith("atlasqueue: this should not happen: ZeroDivisionError")
+    assert "ATLASQUEUE_DEBUG=1" in ended.err
+
+
+def test_version() -> None:
+    assert invoke("--version").out.startswith("atlasqueue 0.")
