@@ -68,7 +68,7 @@ class Buffer:
         self._items_max, self._size_max = items, size
         self._entries: deque[tuple[Judged, int]] = deque()
         self._size = 0
-        self._ended = False
+        self._ended = self._closed = False
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
 
@@ -76,23 +76,34 @@ class Buffer:
         """Puts all lines in; runs in the reader's thread."""
         try:
             for judged in lines:
-                self._put(judged)
+                if not self._put(judged):
+                    return
         except BaseException as error:
             self._failure = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    def _put(self, judged: Judged) -> None:
+    def close(self) -> None:
+        """Nobody takes any more: lets the reader go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _put(self, judged: Judged) -> bool:
         size = judged.size
         with self._changed:
-            while self._entries and (
-                len(self._entries) >= self._items_max or self._size + size > self._size_max
-            ):
+            while not self._closed and self._is_full_for(size):
                 self._changed.wait()
             self._entries.append((judged, size))
             self._size += size
             self._changed.notify_all()
+            return not self._closed
+
+    def _is_full_for(self, size: int) -> bool:
+        if not self._entries:
+            return False
+        return len(self._entries) >= self._items_max or self._size + size > self._size_max
 
     def take(self) -> list[Judged]:
         """What is there, at most a batch; waits for the first line. Empty: that was all."""
@@ -176,5 +187,8 @@ def without_position(message: str) -> str:
 def _batches(lines: Iterable[Judged]) -> Iterator[list[Judged]]:
     buffer = Buffer()
     threading.Thread(target=buffer.fill, args=(lines,), name="reader", daemon=True).start()
-    while batch := buffer.take():
-        yield batch
+    try:
+        while batch := buffer.take():
+            yield batch
+    finally:
+        buffer.close()

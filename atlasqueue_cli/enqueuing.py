@@ -162,13 +162,14 @@ def enqueue_lines(settings: Settings, flags: Flags, bulk: Bulk) -> int:
     """Stores a job for each line; says how to go on if it cannot finish."""
     run, first = _run_of(bulk.resume)
     defaults = flags.job(run.started_at)
-    with open_input(bulk.source) as source:
+    with Connection(settings, retry_for=LINES_RETRY_FOR_S) as connection:
+        # Closed by its reader: closing it here would wait for a read that may never end.
+        source = open_input(bulk.source)
         total = os.fstat(source.fileno()).st_size if bulk.source != "-" else 0
         if bulk.source == "-" and sys.stdin.isatty():
             print("atlasqueue: a job a line, as JSON; end with Ctrl-D", file=sys.stderr)
-        with Connection(settings, retry_for=LINES_RETRY_FOR_S) as connection:
-            lines = _judged(source, defaults, run, first, bulk.payloads)
-            return Lines(settings, bulk, run, first, total, connection).work(lines)
+        lines = _judged(source, defaults, run, first, bulk.payloads)
+        return Lines(settings, bulk, run, first, total, connection).work(lines)
 
 
 def _run_of(resume: str | None) -> tuple[Run, int]:
@@ -187,18 +188,19 @@ def _judged(
     source: BinaryIO, defaults: job_pb2.NewJob, run: Run, first: int, payloads: bool
 ) -> Iterator[Judged]:
     make = job_from_payload if payloads else job_from_line
-    for line in lines_of(source):
-        if line.number < first:
-            continue
-        job, problem = None, ""
-        if line.text is None:
-            problem = f"is {grouped(line.size)} bytes long; a line has at most 4 MiB"
-        else:
-            try:
-                job = make(line.text, defaults, run.job_id(line.number))
-            except BadLine as error:
-                problem = str(error)
-        yield Judged(line.number, job, problem, line.size)
+    with source:
+        for line in lines_of(source):
+            if line.number < first:
+                continue
+            job, problem = None, ""
+            if line.text is None:
+                problem = f"is {grouped(line.size)} bytes long; a line has at most 4 MiB"
+            else:
+                try:
+                    job = make(line.text, defaults, run.job_id(line.number))
+                except BadLine as error:
+                    problem = str(error)
+            yield Judged(line.number, job, problem, line.size)
 
 
 class Lines:
