@@ -247,11 +247,6 @@ def test_a_server_that_never_comes_back_is_given_up(
     assert "3 000 jobs committed; lines 1 to 3000 are settled" in told
     assert "trying for 2 s" in told
     assert resumed(told)[-1].endswith(":3001")
-    second = processes.server(migrated_database_url, address=server.address)
-    again = start(*resumed(told), server=second.address)
-    again.communicate(b"".join(line_of(n) for n in range(1, 3002)), timeout=100)
-    assert again.returncode == 0
-    assert [n for _, n in stored(migrated_database_url)] == list(range(1, 3002))
 
 
 async def test_a_list_of_servers_needs_only_one_that_answers(cli: Cli) -> None:

@@ -57,6 +57,7 @@ def test_every_named_file_exists(page: Path) -> None:
         for top in (
             "atlasqueue_server",
             "atlasqueue_worker",
+            "atlasqueue_cli",
             "clients",
             "docs",
             "examples",

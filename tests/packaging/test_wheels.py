@@ -37,6 +37,7 @@ def test_the_wheels_hold_what_they_need(wheels: list[Path]) -> None:
         "atlasqueue_server/migrations/0001_initial.sql",
         "atlasqueue_server/store/sql/enqueue_jobs_if_new.sql",
         "atlasqueue_worker/cli.py",
+        "atlasqueue_cli/main.py",
     } <= server
     assert not [name for name in sdk | server if name.startswith(("tests/", "examples/"))]
 
@@ -69,3 +70,7 @@ def test_an_empty_environment_migrates_a_database(
     )
     assert again.returncode == 0, again.stderr
     assert (binaries / "atlasqueue-worker").exists()
+    told = subprocess.run(
+        [binaries / "atlasqueue", "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "atlasqueue enqueue" in told.stdout, told.stderr
