@@ -79,14 +79,23 @@ def top(settings: Settings, interval: float, count: int | None) -> int:
     patient = settings.patience(0.0 if live else 5.0)
     with Connection(patient) as connection:
         connection.on_failure = lambda: None
-        if live:
-            return _live(connection, interval, count)
-        before: Look | None = None
-        for _ in _ticks(interval, count):
-            now = look(connection)
-            _print(settings, now, rates(before, now))
-            before = now
+        try:
+            if live:
+                _live(connection, interval, count)
+            else:
+                _plain(settings, connection, interval, count)
+        except KeyboardInterrupt:
+            # The way to end it, so no failure.
+            pass
     return ExitCode.OK
+
+
+def _plain(settings: Settings, connection: Connection, interval: float, count: int | None) -> None:
+    before: Look | None = None
+    for _ in _ticks(interval, count):
+        now = look(connection)
+        _print(settings, now, rates(before, now))
+        before = now
 
 
 def _ticks(interval: float, count: int | None) -> Iterator[int]:
@@ -100,7 +109,7 @@ def _ticks(interval: float, count: int | None) -> Iterator[int]:
         time.sleep(max(0.0, interval - (time.monotonic() - started_at)))
 
 
-def _live(connection: Connection, interval: float, count: int | None) -> int:
+def _live(connection: Connection, interval: float, count: int | None) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -118,7 +127,6 @@ def _live(connection: Connection, interval: float, count: int | None) -> int:
                 connection.leave(connection.stubs())
                 text = explain(error, connection.servers).message
                 screen.update(Group(Text(output.clean(text), style="red"), view), refresh=True)
-    return ExitCode.OK
 
 
 def _print(settings: Settings, now: Look, rate: dict[str, Rates]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -337,3 +338,12 @@ async def test_a_reader_that_has_seen_enough_is_no_error(cli: Cli) -> None:
     process.stderr.close()
     assert process.stdin is not None
     process.stdin.close()
+
+
+async def test_ctrl_c_is_the_way_to_end_top(cli: Cli) -> None:
+    process = await asyncio.to_thread(start, "top", "--interval", "0.1", server=cli.server)
+    assert process.stdout is not None
+    await asyncio.to_thread(process.stdout.readline)
+    process.send_signal(signal.SIGINT)
+    _, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, errors) == (0, b"")
