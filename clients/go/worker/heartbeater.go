@@ -28,6 +28,7 @@ type heartbeater struct {
 	session      *session
 	held         *held
 	log          *slog.Logger
+	onLost       func()
 	onSuperseded func()
 	onReopen     func()
 
@@ -169,6 +170,7 @@ func (h *heartbeater) failed(ctx context.Context, err error, id, epoch int64) bo
 		if h.session.forget(id) {
 			h.log.WarnContext(ctx, "session_lost", "session", id)
 			h.held.loseAll()
+			h.onLost()
 		}
 		return true
 	case errors.Is(err, atlasqueue.ErrSessionSuperseded):

@@ -75,6 +75,15 @@ func (s *stream) reopen() {
 	}
 }
 
+// restart ends the stream because its session is lost; the next one asks for a new session.
+func (s *stream) restart() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.drop != nil {
+		s.drop()
+	}
+}
+
 func (s *stream) dropNow() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -131,6 +131,7 @@ func assemble(app *App, chosen settings, addresses []string) *Worker {
 	}
 	w.heartbeater = &heartbeater{
 		servers: way(), session: w.session, held: w.held, log: w.log, wake: make(chan struct{}, 1),
+		onLost:       w.stream.restart,
 		onSuperseded: func() { w.superseded.Store(true); w.drain() }, onReopen: w.stream.reopen,
 	}
 	w.heartbeater.answered.Store(true)
