@@ -1,0 +1,334 @@
+package atlasqueue
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
+	"github.com/atlasqueue/atlasqueue/clients/go/internal/transport"
+)
+
+// Client enqueues jobs, reads them, waits for their results; operates queues and dead letters. It may be used by
+// many goroutines. Every call is safe to repeat and is repeated while no server answers: the ids of jobs are made
+// before they are sent.
+type Client struct {
+	// Queues operates queues.
+	Queues *Queues
+	// DeadLetters operates dead letters.
+	DeadLetters *DeadLetters
+
+	calls  *calls
+	around []EnqueueHook
+}
+
+// EnqueueHook is called before jobs are sent, and what it returns once they are stored or refused. It may add
+// headers. Package otel makes one.
+type EnqueueHook func(ctx context.Context, jobs []*NewJob) (context.Context, func(error))
+
+// Option sets up a Client.
+type Option func(*settings)
+
+type settings struct {
+	servers []string
+	calls   calls
+	hooks   []EnqueueHook
+}
+
+// WithServers names the servers as host:port, each in a string or several with commas; the default is
+// ATLASQUEUE_ADDRESS, else 127.0.0.1:7420. When one does not answer, the next one is called.
+func WithServers(addresses ...string) Option {
+	return func(s *settings) { s.servers = append(s.servers, addresses...) }
+}
+
+// WithTLS connects with TLS; the default is plain text. An empty config trusts the system's authorities.
+func WithTLS(config *tls.Config) Option { return func(s *settings) { s.calls.tls = config } }
+
+// WithTimeout bounds one try of a call; default 10 s.
+func WithTimeout(timeout time.Duration) Option {
+	return func(s *settings) { s.calls.timeout = timeout }
+}
+
+// WithRetryFor bounds for how long a call is repeated while no server answers; default 30 s.
+func WithRetryFor(retryFor time.Duration) Option {
+	return func(s *settings) { s.calls.retryFor = retryFor }
+}
+
+// WithDialOptions adds options of gRPC: interceptors, say.
+func WithDialOptions(options ...grpc.DialOption) Option {
+	return func(s *settings) { s.calls.options = append(s.calls.options, options...) }
+}
+
+// WithEnqueueHook calls the hook around every Enqueue and EnqueueBatch.
+func WithEnqueueHook(hook EnqueueHook) Option {
+	return func(s *settings) { s.hooks = append(s.hooks, hook) }
+}
+
+// NewClient makes a client; it connects when it is used. The error is about what it was given.
+func NewClient(options ...Option) (*Client, error) {
+	chosen := settings{calls: calls{timeout: 10 * time.Second, retryFor: 30 * time.Second, stubs: map[string]*stubs{}}}
+	for _, option := range options {
+		option(&chosen)
+	}
+	addresses, err := transport.ParseAddresses(chosen.servers...)
+	if err != nil {
+		return nil, err
+	}
+	made := &chosen.calls
+	made.addresses = addresses
+	return &Client{&Queues{made}, &DeadLetters{made}, made, chosen.hooks}, nil
+}
+
+// Close ends the connections.
+func (c *Client) Close() error { return c.calls.close() }
+
+// Enqueue stores one job and returns its id. Stored means committed. ErrJobIDConflict when the id is taken by
+// another body, ErrInvalidField.
+func (c *Client) Enqueue(ctx context.Context, job NewJob) (string, error) {
+	ctx, done := c.hooked(ctx, []*NewJob{&job})
+	request := &pb.EnqueueRequest{Job: newJobToProto(job)}
+	response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueResponse, error) {
+		return s.jobs.Enqueue(ctx, request)
+	})
+	done(err)
+	return response.GetJobId(), err
+}
+
+// EnqueueBatch stores many jobs, in as many messages as it takes, and returns their ids in order.
+// *EnqueueBatchError when some are refused; all others are stored then. Any other error leaves open how many
+// are stored: the ids returned with it are those settled so far. Set JobID to repeat such a call safely.
+func (c *Client) EnqueueBatch(ctx context.Context, jobs []NewJob) ([]string, error) {
+	copies := make([]*NewJob, len(jobs))
+	for i := range jobs {
+		copies[i] = new(jobs[i])
+	}
+	ctx, done := c.hooked(ctx, copies)
+	ids, err := c.enqueueBatch(ctx, copies)
+	done(err)
+	return ids, err
+}
+
+func (c *Client) enqueueBatch(ctx context.Context, jobs []*NewJob) ([]string, error) {
+	messages := make([]*pb.NewJob, len(jobs))
+	for i, job := range jobs {
+		messages[i] = newJobToProto(*job)
+	}
+	ids := make([]string, 0, len(jobs))
+	refused := map[int]error{}
+	for len(messages) > 0 {
+		size := nextBatch(messages)
+		request := &pb.EnqueueBatchRequest{Jobs: messages[:size]}
+		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueBatchResponse, error) {
+			return s.jobs.EnqueueBatch(ctx, request)
+		})
+		if err != nil {
+			return ids, err
+		}
+		for _, result := range response.GetResults() {
+			if result.GetError() != nil {
+				refused[len(ids)] = fromStatus(result.GetError())
+			}
+			ids = append(ids, result.GetJobId())
+		}
+		messages = messages[size:]
+	}
+	if len(refused) > 0 {
+		return ids, &EnqueueBatchError{refused, ids}
+	}
+	return ids, nil
+}
+
+func (c *Client) hooked(ctx context.Context, jobs []*NewJob) (context.Context, func(error)) {
+	if len(c.around) == 0 {
+		return ctx, func(error) {}
+	}
+	after := make([]func(error), len(c.around))
+	for i, hook := range c.around {
+		ctx, after[i] = hook(ctx, jobs)
+	}
+	return ctx, func(err error) {
+		for _, done := range after {
+			done(err)
+		}
+	}
+}
+
+// InQueue names the queue of a job: then one place is looked in, and an id that stands in several queues is no
+// longer ambiguous.
+func InQueue(queue string) Where { return func(w *where) { w.queue = queue } }
+
+// Where narrows down where a job is looked for.
+type Where func(*where)
+
+type where struct{ queue string }
+
+func queueOf(narrowed []Where) string {
+	var chosen where
+	for _, each := range narrowed {
+		each(&chosen)
+	}
+	return chosen.queue
+}
+
+// Get reads a job. ErrJobNotFound, ErrJobIDAmbiguous.
+func (c *Client) Get(ctx context.Context, jobID string, narrow ...Where) (Job, error) {
+	return getJob(ctx, c.calls, &pb.GetJobRequest{Queue: queueOf(narrow), JobId: jobID})
+}
+
+func getJob(ctx context.Context, c *calls, request *pb.GetJobRequest) (Job, error) {
+	response, err := call(ctx, c, func(ctx context.Context, s *stubs) (*pb.GetJobResponse, error) {
+		return s.jobs.GetJob(ctx, request)
+	})
+	if err != nil {
+		return Job{}, err
+	}
+	return jobFromProto(response.GetJob()), nil
+}
+
+// JobFilter chooses jobs; a zero value chooses all.
+type JobFilter struct {
+	State         JobState
+	Kind          string
+	CreatedAfter  time.Time
+	CreatedBefore time.Time
+}
+
+// List gives a queue's jobs without payloads, page after page. It ends after the first error:
+// ErrQueueNotFound, say.
+func (c *Client) List(ctx context.Context, queue string, filter JobFilter) iter.Seq2[Job, error] {
+	request := &pb.ListJobsRequest{
+		Queue: queue, State: pb.JobState(filter.State), Kind: filter.Kind,
+		CreatedAfter: toTimestamp(filter.CreatedAfter), CreatedBefore: toTimestamp(filter.CreatedBefore),
+	}
+	return pages(func() ([]*pb.Job, string, error) {
+		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.ListJobsResponse, error) {
+			return s.jobs.ListJobs(ctx, request)
+		})
+		return response.GetJobs(), response.GetNextPageToken(), err
+	}, func(token string) { request.PageToken = token }, jobFromProto)
+}
+
+// Cancel cancels a job: Cancelled, or Leased when its worker was asked to stop. ErrJobNotFound, ErrJobFinal,
+// ErrJobDead, ErrJobIDAmbiguous.
+func (c *Client) Cancel(ctx context.Context, jobID string, narrow ...Where) (JobState, error) {
+	request := &pb.CancelJobRequest{Queue: queueOf(narrow), JobId: jobID}
+	response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.CancelJobResponse, error) {
+		return s.jobs.CancelJob(ctx, request)
+	})
+	return JobState(response.GetState()), err
+}
+
+// Watch gives the job now, then at each change, until it has settled, and goes on when a server goes away. It
+// ends after the first error: ErrJobNotFound, the context's, ErrUnavailable when no server answers for as long
+// as calls are repeated.
+func (c *Client) Watch(ctx context.Context, jobID string, narrow ...Where) iter.Seq2[Job, error] {
+	request := &pb.WatchJobRequest{Queue: queueOf(narrow), JobId: jobID}
+	return func(yield func(Job, error) bool) {
+		backoff := transport.Backoff{First: 100 * time.Millisecond, Longest: 5 * time.Second}
+		giveUpAt := time.Now().Add(c.calls.retryFor)
+		for {
+			server, err := c.calls.now()
+			if err != nil {
+				yield(Job{}, err)
+				return
+			}
+			over, err := watchOnce(ctx, server, request, func(job Job) bool {
+				giveUpAt = time.Now().Add(c.calls.retryFor)
+				backoff.Reset()
+				return yield(job, nil)
+			})
+			switch {
+			case over:
+				return
+			case ctx.Err() != nil:
+				yield(Job{}, stopped(ctx, err))
+				return
+			case !errors.Is(err, ErrUnavailable) || !time.Now().Before(giveUpAt):
+				yield(Job{}, err)
+				return
+			}
+			c.calls.leave(server)
+			transport.Sleep(ctx, backoff.Next())
+		}
+	}
+}
+
+// watchOnce follows one stream; over when the job has settled or the caller has had enough.
+func watchOnce(ctx context.Context, server *stubs, request *pb.WatchJobRequest, yield func(Job) bool) (over bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := server.jobs.WatchJob(ctx, request)
+	if err != nil {
+		return false, FromRPC(err)
+	}
+	for {
+		response, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return false, &Error{Message: "the watch ended before the job had settled", kind: ErrUnavailable}
+		}
+		if err != nil {
+			return false, FromRPC(err)
+		}
+		job := jobFromProto(response.GetJob())
+		if !yield(job) || job.Settled() {
+			return true, nil
+		}
+	}
+}
+
+// Wait waits until the job has succeeded and returns it with its result. A *SettledError (ErrJobDied or
+// ErrJobCancelled) carries a job that ended otherwise; a context with a deadline ends the wait with
+// ErrDeadlineExceeded.
+func (c *Client) Wait(ctx context.Context, jobID string, narrow ...Where) (Job, error) {
+	var last Job
+	for job, err := range c.Watch(ctx, jobID, narrow...) {
+		if err != nil {
+			return last, fmt.Errorf("wait for job %s: %w", jobID, err)
+		}
+		last = job
+	}
+	switch last.State {
+	case Dead:
+		return last, &SettledError{last, ErrJobDied}
+	case Cancelled:
+		return last, &SettledError{last, ErrJobCancelled}
+	default:
+		return last, nil
+	}
+}
+
+// Workers gives the sessions of workers that live, newest first.
+func (c *Client) Workers(ctx context.Context) ([]WorkerSession, error) {
+	request := &pb.ListWorkersRequest{}
+	var found []WorkerSession
+	listed := pages(func() ([]*pb.WorkerSession, string, error) {
+		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.ListWorkersResponse, error) {
+			return s.queues.ListWorkers(ctx, request)
+		})
+		return response.GetWorkers(), response.GetNextPageToken(), err
+	}, func(token string) { request.PageToken = token }, workerFromProto)
+	for session, err := range listed {
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, session)
+	}
+	return found, nil
+}
+
+// Cluster names the servers and the leader.
+func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
+	response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.GetClusterResponse, error) {
+		return s.queues.GetCluster(ctx, &pb.GetClusterRequest{})
+	})
+	if err != nil {
+		return Cluster{}, err
+	}
+	return clusterFromProto(response), nil
+}

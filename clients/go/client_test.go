@@ -1,0 +1,178 @@
+package atlasqueue_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
+	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
+)
+
+func newClient(t *testing.T, options ...atlasqueue.Option) *atlasqueue.Client {
+	t.Helper()
+	client, err := atlasqueue.NewClient(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func TestIDsAscendAndAreVersion7(t *testing.T) {
+	last := ""
+	for range 10_000 {
+		id := atlasqueue.NewJobID()
+		if len(id) != 36 || id[14] != '7' || !strings.ContainsRune("89ab", rune(id[19])) {
+			t.Fatalf("%s is no UUID of version 7", id)
+		}
+		if id <= last {
+			t.Fatalf("%s came after %s", id, last)
+		}
+		last = id
+	}
+}
+
+func TestAnEnqueueWhoseAnswerIsLostStoresOneJob(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	server.LoseNextAnswer()
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	depth, err := client.Queues.Depth(t.Context(), "q")
+	if err != nil || depth.Ready != 1 {
+		t.Fatalf("job %s: depth %+v, %v", id, depth, err)
+	}
+}
+
+func TestTheNextServerIsAskedWhenOneDoesNotAnswer(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := nobody.Addr().String()
+	_ = nobody.Close()
+	client := newClient(t, atlasqueue.WithServers(dead+","+server.Address))
+	if _, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestACallThatMayWorkLaterIsRepeatedAndOneThatCannotIsNot(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	server.FailNext(2, "DATABASE_UNAVAILABLE")
+	if _, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "not a name", Kind: "k"})
+	var failure *atlasqueue.Error
+	if !errors.Is(err, atlasqueue.ErrInvalidField) || !errors.As(err, &failure) {
+		t.Fatalf("got %v", err)
+	}
+	if failure.Reason != "INVALID_FIELD" || len(failure.Violations) != 1 || failure.Violations[0].Field != "job.queue" {
+		t.Fatalf("got %+v", failure)
+	}
+}
+
+func TestGivingUpSaysWhatWasWrong(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address), atlasqueue.WithRetryFor(0))
+	server.FailNext(1, "OVERLOADED")
+	_, err := client.Cluster(t.Context())
+	if !errors.Is(err, atlasqueue.ErrOverloaded) || !errors.Is(err, atlasqueue.ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestErrorsByReason(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	ctx := t.Context()
+	id, err := client.Enqueue(ctx, atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Enqueue(ctx, atlasqueue.NewJob{Queue: "q", Kind: "other", JobID: id})
+	expect(t, err, atlasqueue.ErrJobIDConflict)
+	if _, err = client.Enqueue(ctx, atlasqueue.NewJob{Queue: "p", Kind: "k", JobID: id}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Get(ctx, id)
+	expect(t, err, atlasqueue.ErrJobIDAmbiguous)
+	if state, err := client.Cancel(ctx, id, atlasqueue.InQueue("q")); err != nil || state != atlasqueue.Cancelled {
+		t.Fatalf("%v, %v", state, err)
+	}
+	_, err = client.Cancel(ctx, id, atlasqueue.InQueue("q"))
+	expect(t, err, atlasqueue.ErrJobFinal)
+	_, err = client.Get(ctx, atlasqueue.NewJobID())
+	expect(t, err, atlasqueue.ErrJobNotFound)
+	_, err = client.Queues.Depth(ctx, "nowhere")
+	expect(t, err, atlasqueue.ErrQueueNotFound)
+	_, err = client.Wait(ctx, id, atlasqueue.InQueue("q"))
+	expect(t, err, atlasqueue.ErrJobCancelled)
+}
+
+func expect(t *testing.T, err, kind error) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("got %v instead of %v", err, kind)
+	}
+}
+
+func TestABatchIsCutIntoMessagesAndRefusalsAreByPosition(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	jobs := make([]atlasqueue.NewJob, 12)
+	for i := range jobs {
+		// Two of a mebibyte fit into a message, three do not.
+		jobs[i] = atlasqueue.NewJob{Queue: "q", Kind: "k", Payload: make([]byte, 1<<20)}
+	}
+	jobs[7].Kind = "not a name"
+	ids, err := client.EnqueueBatch(t.Context(), jobs)
+	var refused *atlasqueue.EnqueueBatchError
+	if !errors.As(err, &refused) || len(refused.Errors) != 1 || !errors.Is(refused.Errors[7], atlasqueue.ErrInvalidField) {
+		t.Fatalf("got %v", err)
+	}
+	if len(ids) != len(jobs) {
+		t.Fatalf("%d ids", len(ids))
+	}
+	listed := 0
+	for _, err := range client.List(t.Context(), "q", atlasqueue.JobFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed++
+	}
+	if listed != len(jobs)-1 {
+		t.Fatalf("%d jobs are stored", listed)
+	}
+}
+
+func TestAWaitEndsWithItsContext(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = client.Wait(ctx, id)
+	expect(t, err, atlasqueue.ErrDeadlineExceeded)
+	expect(t, err, context.DeadlineExceeded)
+}
+
+func TestAddressesAreChecked(t *testing.T) {
+	for _, address := range []string{"", "nowhere", "host:0", ":7420", "host:port"} {
+		if _, err := atlasqueue.NewClient(atlasqueue.WithServers(address)); err == nil {
+			t.Errorf("%q was taken", address)
+		}
+	}
+}
