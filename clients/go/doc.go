@@ -12,5 +12,4 @@
 //	job, err := client.Wait(ctx, id)
 //
 // Words and file names are those of the Python SDK. Workers are written with package worker, tests without a
-// server with package atlasqueuetest, traces come from the module clients/go/otel.
 package atlasqueue
