@@ -25,6 +25,7 @@ import structlog
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Handler
+from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState
 from atlasqueue_worker.outcomes import Cancel, Release, completed, ended
 
@@ -64,11 +65,11 @@ class Executor:
         report: Callable[[JobOutcome], None],
         tell: Callable[[], Awaitable[None]],
     ) -> None:
-        self._registrations = app.registrations
         self._report = report
         self._tell = tell
         self._telling: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
+        self._registrations = prepared(app, self._threads)
         self._context = contextvars.copy_context()
         self._jobs: dict[int, JobContext] = {}
         self._waiting: deque[tuple[Handler, JobContext]] = deque()
