@@ -22,6 +22,7 @@ from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.cancel_many import ManyCanceller
 from atlasqueue_server.domain.checkup import Checkup
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
@@ -108,10 +109,11 @@ class Application:
 
     def _bind(self) -> list[Rpc]:
         canceller = Canceller(self.database, self.jobs, self.signals)
+        many_canceller = ManyCanceller(self.database, self.queues, self.jobs, self.signals)
         dead_letters = DeadLetters(self.database, self.queues, self.signals)
         services = {
             job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: JobHandlers(
-                self.enqueuer, self.jobs, canceller, self.watcher
+                self.enqueuer, self.jobs, canceller, many_canceller, self.watcher
             ),
             worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
                 self.workers,
