@@ -24,12 +24,13 @@ def prepared(app: App, threads: Executor) -> dict[str, Registration]:
     Raises ValueError when a subprocess could not find the app.
     """
     return {
-        kind: _prepared(registration, app, threads)
+        kind: prepare(registration, app, threads)
         for kind, registration in app.registrations.items()
     }
 
 
-def _prepared(registration: Registration, app: App, threads: Executor) -> Registration:
+def prepare(registration: Registration, app: App, threads: Executor) -> Registration:
+    """One registration with what stands around its handler. Raises ValueError as `prepared`."""
     if registration.subprocess:
         if app.name is None:
             raise ValueError(
@@ -42,7 +43,7 @@ def _prepared(registration: Registration, app: App, threads: Executor) -> Regist
     elif registration.is_async:
         innermost = cast(Next, registration.handler)
     else:
-        innermost = partial(_in_thread, threads, registration.handler)
+        innermost = partial(in_thread, threads, registration.handler)
     return replace(registration, handler=around(app.middlewares, innermost), is_async=True)
 
 
@@ -58,7 +59,7 @@ def _through(middleware: Middleware, run: Next, job: JobContext) -> Awaitable[An
     return middleware(job, run)
 
 
-async def _in_thread(threads: Executor, handler: Handler, job: JobContext) -> Any:
+async def in_thread(threads: Executor, handler: Handler, job: JobContext) -> Any:
     """A plain handler in a thread. A cancel does not end it: it looks for itself, as ever."""
 
     def call() -> tuple[Any, BaseException | None]:
