@@ -19,6 +19,7 @@ import structlog
 import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server import traces
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
@@ -107,7 +108,13 @@ class Application:
             max_connection_age_s=config.max_connection_age_seconds,
             write_timeout_s=config.write_timeout_seconds,
         )
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
+        self._grpc = GrpcServer(
+            rpcs,
+            self._database_answers,
+            self.metrics,
+            options=options,
+            interceptors=traces.interceptors(),
+        )
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -211,12 +218,15 @@ class Application:
 
 async def serve(config: ServerConfig) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends at once."""
+    traced = traces.configure()
     application = Application(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     await application.start()
+    if traced:
+        log.info("tracing", by="OTLP, as the OTEL_* variables say")
     try:
         await stopping.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -225,6 +235,7 @@ async def serve(config: ServerConfig) -> None:
     finally:
         await application.drain()
         await application.stop()
+        await asyncio.to_thread(traces.shutdown)
 
 
 def run(config: ServerConfig) -> int:
