@@ -58,6 +58,7 @@ def test_every_named_file_exists(page: Path) -> None:
             "atlasqueue_server",
             "atlasqueue_worker",
             "clients",
+            "deploy",
             "docs",
             "examples",
             "migrations",
