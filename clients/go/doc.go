@@ -11,5 +11,6 @@
 //	}
 //	job, err := client.Wait(ctx, id)
 //
-// Words and file names are those of the Python SDK. Workers are written with package worker, tests without a
+// Words and file names are those of the Python SDK. Workers are written with package worker, tests
+// without a server with package atlasqueuetest.
 package atlasqueue
