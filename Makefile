@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,12 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 
 demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
 	@$(BIN)/python -m examples.media_index.demo
+
+test-long: $(STAMP) ## Run what `make test` leaves out because it takes long
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long --timeout=900 $(ARGS)
+
+test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
+	@cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev

@@ -6,21 +6,17 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import grpc
-
-from atlasqueue.errors import AtlasQueueError, DeadlineExceeded, Unavailable, from_rpc_error
-from atlasqueue.retry import Backoff
-from atlasqueue.v1 import job_pb2, job_service_pb2
+from atlasqueue.errors import AtlasQueueError, DeadlineExceeded
+from atlasqueue.v1 import job_pb2
 from atlasqueue_cli import output
 from atlasqueue_cli.connection import Connection
 from atlasqueue_cli.errors import CliError, ExitCode, UsageError, explain
 from atlasqueue_cli.options import Settings, complain
 from atlasqueue_cli.views import error_text, job_note, reason_name, state_name, text_of
 
-SETTLED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
 TAILED_MAX = 200
 SECOND = timedelta(seconds=1)
 
@@ -36,37 +32,6 @@ class NotSettled(CliError):
         )
 
 
-def watch(
-    connection: Connection, job_id: str, queue_name: str, end_at: float | None
-) -> Iterator[job_pb2.Job]:
-    """The job now, then at each change, until it has settled; goes on when a server goes away.
-
-    Raises DeadlineExceeded at `end_at` (of time.monotonic), Unavailable when nobody answers.
-    """
-    request = job_service_pb2.WatchJobRequest(queue=queue_name, job_id=job_id)
-    backoff = Backoff()
-    give_up_at = time.monotonic() + connection.patience
-    while True:
-        left = None if end_at is None else max(0.001, end_at - time.monotonic())
-        stubs = connection.stubs()
-        stream = stubs.jobs.WatchJob(request, timeout=left)
-        try:
-            for response in stream:
-                yield response.job
-                if response.job.state in SETTLED:
-                    return
-                give_up_at = time.monotonic() + connection.patience
-                backoff.reset()
-        except grpc.RpcError as error:
-            failure = from_rpc_error(error)
-            if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
-                raise failure from error
-        finally:
-            stream.cancel()
-        connection.leave(stubs)
-        time.sleep(backoff.next_delay())
-
-
 def settle(
     connection: Connection,
     job_id: str,
@@ -77,7 +42,8 @@ def settle(
     """The job once it has settled. Raises NotSettled."""
     last: job_pb2.Job | None = None
     try:
-        for job in watch(connection, job_id, queue_name, end_at):
+        left = None if end_at is None else max(0.0, end_at - time.monotonic())
+        for job in connection.watch(job_id, queue_name, left):
             last = job
     except DeadlineExceeded:
         assert limit is not None
@@ -169,7 +135,7 @@ def tail(settings: Settings, job_ids: Sequence[str], queue_name: str) -> int:
 
         def follow(job_id: str) -> None:
             try:
-                for job in watch(connection, job_id, queue_name, None):
+                for job in connection.watch(job_id, queue_name, None):
                     seen.put(job)
                 seen.put(None)
             except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +12,14 @@ import grpc
 from atlasqueue.channel import Tls, open_aio_channel, parse_addresses
 from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
 from atlasqueue.retry import Backoff
-from atlasqueue.v1 import job_service_pb2_grpc, queue_service_pb2_grpc
+from atlasqueue.v1 import (
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    queue_service_pb2_grpc,
+)
+
+SETTLED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
 
 
 class AsyncStubs:
@@ -73,6 +80,40 @@ class AsyncCalls:
                 retryable = isinstance(failure, Unavailable | DeadlineExceeded)
                 if not retryable or time.monotonic() >= give_up_at:
                     raise failure from error
+            self.leave(stubs)
+            await asyncio.sleep(backoff.next_delay())
+
+    async def watch(
+        self, job_id: str, queue: str, timeout: float | None
+    ) -> AsyncIterator[job_pb2.Job]:
+        """The job now, then at each change, until it has settled. Goes on when a server goes away.
+
+        Raises an AtlasQueueError; DeadlineExceeded after `timeout` seconds, Unavailable when nobody has
+        answered for `retry_for`.
+        """
+        request = job_service_pb2.WatchJobRequest(queue=queue, job_id=job_id)
+        end_at = None if timeout is None else time.monotonic() + timeout
+        give_up_at = time.monotonic() + self._retry_for
+        backoff = Backoff()
+        while True:
+            left = None if end_at is None else max(0.001, end_at - time.monotonic())
+            stubs = self.stubs()
+            stream: Any = stubs.jobs.WatchJob(request, timeout=left)
+            try:
+                async for response in stream:
+                    yield response.job
+                    if response.job.state in SETTLED:
+                        return
+                    give_up_at = time.monotonic() + self._retry_for
+                    backoff.reset()
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+                if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
+                    raise failure from error
+            finally:
+                stream.cancel()
+            if end_at is not None and time.monotonic() >= end_at:
+                raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
             self.leave(stubs)
             await asyncio.sleep(backoff.next_delay())
 

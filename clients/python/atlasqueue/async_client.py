@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
-
-import grpc
 
 from atlasqueue.async_calls import AsyncCalls
 from atlasqueue.async_operators import AsyncDeadLetters, AsyncQueues
@@ -17,12 +12,10 @@ from atlasqueue.batches import batches
 from atlasqueue.channel import Tls
 from atlasqueue.errors import (
     AtlasQueueError,
-    DeadlineExceeded,
     EnqueueManyError,
     JobCancelled,
     JobDied,
     Unavailable,
-    from_rpc_error,
     from_status,
 )
 from atlasqueue.ids import new_job_id
@@ -36,7 +29,6 @@ from atlasqueue.jobs import (
     to_timestamp,
 )
 from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
-from atlasqueue.retry import Backoff
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
 
@@ -67,7 +59,6 @@ class AsyncClient:
         retry_for: float = 30.0,
     ) -> None:
         self._calls = AsyncCalls(addresses, tls=tls, timeout=timeout, retry_for=retry_for)
-        self._retry_for = retry_for
         self.queues = AsyncQueues(self._calls)
         self.dead_letters = AsyncDeadLetters(self._calls)
 
@@ -184,32 +175,8 @@ class AsyncClient:
 
         Raises JobNotFound, DeadlineExceeded after `timeout` seconds, Unavailable.
         """
-        request = job_service_pb2.WatchJobRequest(queue=queue, job_id=job_id)
-        end_at = None if timeout is None else time.monotonic() + timeout
-        give_up_at = time.monotonic() + self._retry_for
-        backoff = Backoff()
-        while True:
-            left = None if end_at is None else max(0.001, end_at - time.monotonic())
-            stubs = self._calls.stubs()
-            stream: Any = stubs.jobs.WatchJob(request, timeout=left)
-            try:
-                async for response in stream:
-                    job = job_from_proto(response.job)
-                    yield job
-                    if job.settled:
-                        return
-                    give_up_at = time.monotonic() + self._retry_for
-                    backoff.reset()
-            except grpc.RpcError as error:
-                failure = from_rpc_error(error)
-                if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
-                    raise failure from error
-            finally:
-                stream.cancel()
-            if end_at is not None and time.monotonic() >= end_at:
-                raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
-            self._calls.leave(stubs)
-            await asyncio.sleep(backoff.next_delay())
+        async for job in self._calls.watch(job_id, queue, timeout):
+            yield job_from_proto(job)
 
     async def wait(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Job:
         """Waits until the job has succeeded and returns it with its result.

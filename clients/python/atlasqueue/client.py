@@ -3,25 +3,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
-
-import grpc
 
 from atlasqueue.batches import batches
 from atlasqueue.calls import Calls
 from atlasqueue.channel import Tls
 from atlasqueue.errors import (
     AtlasQueueError,
-    DeadlineExceeded,
     EnqueueManyError,
     JobCancelled,
     JobDied,
     Unavailable,
-    from_rpc_error,
     from_status,
 )
 from atlasqueue.ids import new_job_id
@@ -36,7 +30,6 @@ from atlasqueue.jobs import (
 )
 from atlasqueue.operators import DeadLetters, Queues
 from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
-from atlasqueue.retry import Backoff
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
 
@@ -67,7 +60,6 @@ class Client:
         retry_for: float = 30.0,
     ) -> None:
         self._calls = Calls(addresses, tls=tls, timeout=timeout, retry_for=retry_for)
-        self._retry_for = retry_for
         self.queues = Queues(self._calls)
         self.dead_letters = DeadLetters(self._calls)
 
@@ -182,32 +174,8 @@ class Client:
 
         Raises JobNotFound, DeadlineExceeded after `timeout` seconds, Unavailable.
         """
-        request = job_service_pb2.WatchJobRequest(queue=queue, job_id=job_id)
-        end_at = None if timeout is None else time.monotonic() + timeout
-        give_up_at = time.monotonic() + self._retry_for
-        backoff = Backoff()
-        while True:
-            left = None if end_at is None else max(0.001, end_at - time.monotonic())
-            stubs = self._calls.stubs()
-            stream: Any = stubs.jobs.WatchJob(request, timeout=left)
-            try:
-                for response in stream:
-                    job = job_from_proto(response.job)
-                    yield job
-                    if job.settled:
-                        return
-                    give_up_at = time.monotonic() + self._retry_for
-                    backoff.reset()
-            except grpc.RpcError as error:
-                failure = from_rpc_error(error)
-                if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
-                    raise failure from error
-            finally:
-                stream.cancel()
-            if end_at is not None and time.monotonic() >= end_at:
-                raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
-            self._calls.leave(stubs)
-            time.sleep(backoff.next_delay())
+        for job in self._calls.watch(job_id, queue, timeout):
+            yield job_from_proto(job)
 
     def wait(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Job:
         """Waits until the job has succeeded and returns it with its result.
