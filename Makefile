@@ -32,7 +32,8 @@ test-long: $(STAMP) ## Run what `make test` leaves out because it takes long
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long --timeout=900 $(ARGS)
 
 test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
-	@cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
+	@cd clients/go && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
+	@cd clients/go && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev
