@@ -36,6 +36,7 @@ from atlasqueue_server.domain.watch import Watcher
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.http.app import build_app
 from atlasqueue_server.http.server import HttpServer
+from atlasqueue_server.member import Member
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
 from atlasqueue_server.rpc.binding import Rpc, bind
@@ -130,8 +131,11 @@ class Application:
             for rpc in bind(service, handlers, self.metrics)
         ]
 
-    async def start(self) -> None:
-        """Serves. Raises StartupError when the database or a port cannot be had."""
+    async def start(self, *, reuse_port: bool = False) -> None:
+        """Serves. Raises StartupError when the database or a port cannot be had.
+
+        With `reuse_port` other processes may listen on the gRPC port too; the HTTP port is never shared.
+        """
         try:
             version = await check_schema(self.database.url)
         except (MigrationError, DatabaseUnavailable) as error:
@@ -139,7 +143,9 @@ class Application:
         await self.database.open()
         host, tls = self.config.host, self.config.tls
         try:
-            self.grpc_port = await self._grpc.start(host, self.config.grpc_port, tls=tls)
+            self.grpc_port = await self._grpc.start(
+                host, self.config.grpc_port, tls=tls, reuse_port=reuse_port
+            )
             self.http_port = await self._http.start(host, self.config.http_port, tls=tls)
         except StartupError:
             await self._grpc.stop(0)
@@ -192,14 +198,17 @@ class Application:
         }
 
 
-async def serve(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT; a second one ends at once."""
+async def serve(config: ServerConfig, member: Member | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; a second one ends at once. `member`: as one of several processes."""
     application = Application(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await application.start()
+    await application.start(reuse_port=member is not None)
+    if member is not None:
+        member.serving(application.grpc_port, application.http_port)
+        member.when_alone(stopping.set)
     try:
         await stopping.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -210,14 +219,14 @@ async def serve(config: ServerConfig) -> None:
         await application.stop()
 
 
-def run(config: ServerConfig) -> int:
+def run(config: ServerConfig, member: Member | None = None) -> int:
     """Runs a server in this process; the exit code. Raises StartupError."""
     _calm_garbage_collection()
     with (
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(serve(config))
+        runner.run(serve(config, member))
     return 0
 
 

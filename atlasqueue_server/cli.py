@@ -71,6 +71,15 @@ Insecure = Annotated[
         rich_help_panel=_SECURITY,
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="Server processes that share the gRPC port, 1 to 64, for more cores. Each is a full member "
+        "of the cluster with an HTTP port of its own, counted up from --http-port; one that dies is "
+        "started again. Default: 1.",
+        rich_help_panel=_TUNING,
+    ),
+]
 PoolMin = Annotated[
     int | None,
     typer.Option(
@@ -134,6 +143,7 @@ DataDirectory = Annotated[
     "`ATLASQUEUE_DATABASE_URL=postgresql://queue:secret@db/queue atlasqueue-server serve`\n\n"
     "`atlasqueue-server serve --config /etc/atlasqueue.toml --log-format json`\n\n"
     "`atlasqueue-server serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem`\n\n"
+    "`atlasqueue-server serve --processes 4` (HTTP on 7421 to 7424)\n\n"
     "Stop it with SIGTERM or Ctrl-C: it takes no new calls, lets running ones end, and leaves "
     "leases as they are. Exit code 2: a setting is wrong; 3: it could not start."
 )
@@ -143,6 +153,7 @@ def serve(
     host: Host = None,
     grpc_port: GrpcPort = None,
     http_port: HttpPort = None,
+    processes: Processes = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
     tls_cert: TlsCert = None,
@@ -177,6 +188,7 @@ def dev(
     config: Config = None,
     grpc_port: GrpcPort = None,
     http_port: HttpPort = None,
+    processes: Processes = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:

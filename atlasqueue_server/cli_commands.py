@@ -128,6 +128,10 @@ def _on_database(work: Coroutine[Any, Any, T]) -> T:
 
 def _run(config: ServerConfig) -> int:
     logs.configure(config.log_level, config.log_format)
+    if config.processes > 1:
+        from atlasqueue_server.processes import run as run_several
+
+        return run_several(config)
     from atlasqueue_server.app import run
 
     return run(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,12 @@ class ServerConfig(BaseSettings):
     host: str = Field(default=LOOPBACK, description="Address to listen on; an IP address or a name")
     grpc_port: int = Field(default=limits.GRPC_PORT, ge=0, le=65535, description="0: any free port")
     http_port: int = Field(default=limits.HTTP_PORT, ge=0, le=65535, description="0: any free port")
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=limits.PROCESSES_MAX,
+        description="Server processes that share the gRPC port; each has an HTTP port of its own",
+    )
     tls_cert: Path | None = Field(
         default=None, description="PEM file with the server's certificate chain"
     )
@@ -147,6 +154,7 @@ class ServerConfig(BaseSettings):
     def _settings_fit_together(self) -> Self:
         if self.database_pool_min > self.database_pool_max:
             raise _refusal("database_pool_min: must not be above database_pool_max")
+        self._check_processes()
         self._check_tls()
         if self.tls is None and not self.insecure and not is_loopback(self.host):
             raise _refusal(
@@ -155,6 +163,22 @@ class ServerConfig(BaseSettings):
                 "clients with a certificate in), or set insecure if the network itself is trusted"
             )
         return self
+
+    def _check_processes(self) -> None:
+        if self.processes == 1:
+            return
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise _refusal("processes: must be 1 on this system, which has no SO_REUSEPORT")
+        if self.http_port == 0:
+            return
+        last = self.http_port + self.processes - 1
+        if last > 65_535:
+            raise _refusal(f"processes: their HTTP ports would end at {last}, above 65535")
+        if self.http_port <= self.grpc_port <= last:
+            raise _refusal(
+                f"processes: their HTTP ports {self.http_port} to {last} must not take in grpc_port "
+                f"{self.grpc_port}"
+            )
 
     def _check_tls(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

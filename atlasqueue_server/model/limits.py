@@ -107,3 +107,6 @@ DEAD_LETTER_RETENTION_DAYS: Final = 30
 # addresses
 GRPC_PORT: Final = 7420
 HTTP_PORT: Final = 7421
+
+# processes of one `--processes N`
+PROCESSES_MAX: Final = 64
