@@ -43,6 +43,16 @@ if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
     fi
 fi
 
+if ! PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing pgbouncer"
+        (apt-get update -q && apt-get install -q -y --no-install-recommends pgbouncer) \
+            >"$bin/../pgbouncer.log" 2>&1 || missing+=("pgbouncer: see .tools/pgbouncer.log")
+    else
+        missing+=("pgbouncer: needs root and apt-get; install it from your distribution")
+    fi
+fi
+
 echo "tools in .tools/bin: $(ls "$bin" | tr '\n' ' ')"
 for line in "${missing[@]+"${missing[@]}"}"; do echo "could not install $line"; done
 exit 0

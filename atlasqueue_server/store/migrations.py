@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
+from atlasqueue_server.store.pooler import ADVICE, pools_transactions
 from atlasqueue_server.store.statements import statement
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
@@ -40,6 +41,10 @@ class SchemaTooOld(MigrationError):
 
 class PostgresTooOld(MigrationError):
     """PostgreSQL is older than 15."""
+
+
+class TransactionPooling(MigrationError):
+    """A pooler between this program and PostgreSQL changes the backend below a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,10 @@ def known_migrations() -> list[Migration]:
 async def migrate(database_url: str) -> MigrationReport:
     """Brings the schema up to date; safe when several servers call it at once.
 
-    Raises MigrationError (SchemaTooNew, PostgresTooOld, or the role may not), DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, PostgresTooOld, TransactionPooling, or the role may not),
+    DatabaseUnavailable.
     """
+    await _refuse_pooler(database_url)
     async with await _connect(database_url) as connection:
         while not await _try_lock(connection):
             # Polled on purpose, see above.
@@ -125,8 +132,27 @@ async def _connect(database_url: str) -> Connection:
     return connection
 
 
+async def _refuse_pooler(database_url: str) -> None:
+    try:
+        pooled = await pools_transactions(database_url)
+    except psycopg.ProgrammingError:
+        # An address that cannot be read, of which the connection made next says more.
+        return
+    except (psycopg.Error, TimeoutError) as error:
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    if pooled:
+        raise TransactionPooling(
+            "the database is reached through a pooler in transaction or statement mode, under which "
+            f"prepared statements, LISTEN and settings of a connection do not work. {ADVICE}"
+        )
+
+
 async def check_schema(database_url: str) -> int:
-    """The schema's version. Raises SchemaTooNew, SchemaTooOld, PostgresTooOld, DatabaseUnavailable."""
+    """The schema's version.
+
+    Raises SchemaTooNew, SchemaTooOld, PostgresTooOld, TransactionPooling, DatabaseUnavailable.
+    """
+    await _refuse_pooler(database_url)
     report = await status(database_url)
     if report.pending:
         raise SchemaTooOld(
