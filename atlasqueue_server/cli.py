@@ -1,4 +1,4 @@
-"""The command `atlasqueue-server`: serve, dev, migrate, version.
+"""The command `atlasqueue-server`: serve, dev, migrate, doctor, version.
 
 Imports what a command needs inside of it, so that --help answers at once.
 """
@@ -6,6 +6,7 @@ Imports what a command needs inside of it, so that --help answers at once.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -27,6 +28,14 @@ app = typer.Typer(
         "TOML file (http_port = 7421); the first of these that is given wins."
     ),
 )
+
+
+class OutputFormat(StrEnum):
+    """How a command prints its answer."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 _SECURITY = "Who may connect"
 _TUNING = "Tuning"
@@ -221,6 +230,35 @@ def migrate(
     from atlasqueue_server.cli_commands import migrate as run
 
     _end(run, config, {"database_url": database_url}, dry_run)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`atlasqueue-server doctor --database-url postgresql://queue@db/queue`\n\n"
+    "`atlasqueue-server doctor -o json | jq '.findings[] | select(.level == \"problem\")'`\n\n"
+    "It only reads, and a role that may not see everything is told what it could not see. Best is a role with "
+    "`grant pg_read_all_stats`, and select on the tables of schema atlasqueue.\n\n"
+    "Exit code 0: nothing is wrong; 1: warnings; 2: problems; 3: it could not look (a setting is wrong, the "
+    "database does not answer)."
+)
+def doctor(
+    config: Config = None,
+    database_url: DatabaseUrl = None,
+    output: Annotated[
+        OutputFormat,
+        typer.Option("--output", "-o", help="text for people, json for programs."),
+    ] = OutputFormat.TEXT,
+) -> None:
+    """Examine the database and the cluster: what is wrong, why it matters, what to do.
+
+    PostgreSQL: version, settings, a pooler in transaction mode, connections, standbys; what keeps dead rows
+    (idle and long transactions, prepared transactions, replication slots); dead rows, invalid indexes, missing
+    days of finished, the schema's version. The cluster: servers, versions, leader, clocks, queues that nobody
+    serves.
+    """
+    from atlasqueue_server.cli_commands import doctor as run
+
+    _end(run, config, {"database_url": database_url}, output.value)
 
 
 @app.command()

@@ -47,6 +47,24 @@ def migrate(config_file: Path | None, flags: Flags, dry_run: bool) -> int:
     return 1 if report.pending else 0
 
 
+def doctor(config_file: Path | None, flags: Flags, output: str) -> int:
+    """Examine database and cluster, print what is wrong; the exit code of docs/operating/doctor.md."""
+    from atlasqueue_server.doctor_report import EXIT_UNABLE, exit_code, to_json, to_text
+
+    try:
+        url = load(flags, config_file).database_url.get_secret_value()
+        from atlasqueue_server.domain.doctor import look
+
+        diagnosis = _on_database(look(url))
+    except StartupError as error:
+        # 2 is the worst diagnosis here: what cannot be examined has a code of its own.
+        for line in str(error).splitlines():
+            _say(f"atlasqueue-server: {line}")
+        return EXIT_UNABLE
+    typer.echo(to_json(diagnosis) if output == "json" else to_text(diagnosis))
+    return exit_code(diagnosis)
+
+
 def how_to_talk(config: ServerConfig) -> str:
     """Lines that show what to type against a server that runs with `config`."""
     if config.grpc_port == 0 or config.http_port == 0:

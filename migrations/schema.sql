@@ -194,7 +194,8 @@ CREATE TABLE atlasqueue.servers (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     address text NOT NULL,
-    version text NOT NULL
+    version text NOT NULL,
+    clock_offset_ms bigint
 );
 
 CREATE SEQUENCE atlasqueue.session_seq

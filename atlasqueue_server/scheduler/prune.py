@@ -12,25 +12,13 @@ from datetime import date, timedelta
 
 from atlasqueue_server.domain.jobs import NIL
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_day, partition_name
 from atlasqueue_server.scheduler.loop import Loop, log
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
 BATCH = 1000
-DAYS_AHEAD = 3
-PREFIX = "finished_"
-
-
-def partition_name(day: date) -> str:
-    """The table that holds a day of finished."""
-    return f"{PREFIX}{day:%Y%m%d}"
-
-
-def partition_day(name: str) -> date:
-    """The day that a table of finished holds."""
-    digits = name.removeprefix(PREFIX)
-    return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
 
 
 class Partitions(Loop):

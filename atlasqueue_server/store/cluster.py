@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.store.database import CONNECTION_SETTINGS, Database, hung_up_after
+from atlasqueue_server.store.database import CONNECTION_SETTINGS, Database, hung_up_after, send
 from atlasqueue_server.store.statements import statement
 
 CHANNEL = "atlasqueue"
@@ -39,10 +40,11 @@ async def ping(database: Database) -> datetime:
 
 
 async def record_server(database: Database, server_id: str, address: str, version: str) -> None:
-    """This server lives."""
-    await database.run(
-        "record_server", {"server_id": server_id, "address": address, "version": version}
-    )
+    """This server lives; its clock is compared with the database's on the way."""
+    async with database.connection() as connection:
+        # Only now: waiting for a connection is no fault of the clock.
+        params = {"server_id": server_id, "address": address, "version": version}
+        await send(connection, "record_server", params | {"clock_s": time.time()})
 
 
 async def forget_server(database: Database, server_id: str) -> None:

@@ -25,6 +25,11 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 LOCK_KEY = 0x61746C6173
 LOCK_POLL_S = 0.1
 OLDEST_POSTGRES = 150000
+ADDRESS_UNREADABLE = (
+    "the database's address cannot be read: it must look like "
+    "postgresql://user:password@host:5432/database, with %20 for a space in it and parameters "
+    "that PostgreSQL knows"
+)
 
 
 class MigrationError(Exception):
@@ -119,11 +124,7 @@ async def _connect(database_url: str) -> Connection:
         raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
     except psycopg.ProgrammingError:
         # Its text may quote the address, and with it the password.
-        raise MigrationError(
-            "the database's address cannot be read: it must look like "
-            "postgresql://user:password@host:5432/database, with %20 for a space in it and parameters "
-            "that PostgreSQL knows"
-        ) from None
+        raise MigrationError(ADDRESS_UNREADABLE) from None
     if connection.info.server_version < OLDEST_POSTGRES:
         await connection.close()
         raise PostgresTooOld(

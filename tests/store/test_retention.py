@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from atlasqueue_server.model.limits import FINISHED_RETENTION_DAYS
+from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_name
 from atlasqueue_server.model.states import State
-from atlasqueue_server.scheduler.prune import DAYS_AHEAD, Partitions, Prune, partition_name
+from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
 from atlasqueue_server.store.scheduler import Term, prune_bodies_if_leader

@@ -1,0 +1,201 @@
+"""Checks of PostgreSQL itself: version, what stands before it, settings, connections, standbys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from atlasqueue_server.domain.doctor.findings import Finding, Level, check
+from atlasqueue_server.store.examine import Facts
+from atlasqueue_server.store.migrations import OLDEST_POSTGRES
+from atlasqueue_server.store.pooler import ADVICE
+
+CONNECTIONS_WARN_SHARE: Final = 0.8
+CONNECTIONS_FULL_SHARE: Final = 0.95
+WAL_SMALL_MB: Final = 1024
+
+
+@check("postgresql")
+def postgresql(facts: Facts) -> Iterable[Finding]:
+    """A version that works, and a primary."""
+    database = facts.database
+    if database.version_number < OLDEST_POSTGRES:
+        yield Finding(
+            Level.PROBLEM,
+            f"PostgreSQL {database.version} is too old: 15 or newer is needed",
+            "servers refuse to start on it",
+            ("upgrade PostgreSQL with pg_upgrade, or pg_dump and pg_restore",),
+        )
+    if database.standby:
+        yield Finding(
+            Level.PROBLEM,
+            "this is a standby: it can be read only",
+            "servers need the primary; everything that changes a job is refused here",
+            (
+                "name all hosts and let the driver find the primary: "
+                "postgresql://queue@one,two/queue?target_session_attrs=read-write",
+                "if the primary is gone for good, promote this one: select pg_promote();",
+            ),
+        )
+
+
+@check("pooler", "pooled")
+def pooler(facts: Facts) -> Iterable[Finding]:
+    """Nothing between that changes the backend below a connection."""
+    if facts.pooled:
+        yield Finding(
+            Level.PROBLEM,
+            "a pooler in transaction or statement mode stands before PostgreSQL",
+            "prepared statements, LISTEN and settings of a connection do not work through it; servers "
+            "refuse to start",
+            (ADVICE,),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting that should have one of `good` values; `wrong` is what others mean."""
+
+    good: tuple[str, ...]
+    level: Level
+    wrong: str
+    remedy: str
+
+
+def _reload(name: str, value: str) -> str:
+    return f"alter system set {name} = {value}; select pg_reload_conf();"
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "synchronous_commit": Setting(
+        # Stronger than on, and with a synchronous standby local is weaker: see standbys.
+        ("on", "remote_apply", "remote_write", "local"),
+        Level.PROBLEM,
+        "a crash of PostgreSQL loses jobs that were acknowledged, and fences may be issued twice",
+        _reload("synchronous_commit", "on"),
+    ),
+    "fsync": Setting(
+        ("on",),
+        Level.PROBLEM,
+        "a power cut may destroy the whole database",
+        _reload("fsync", "on"),
+    ),
+    "full_page_writes": Setting(
+        ("on",),
+        Level.PROBLEM,
+        "a power cut may destroy pages, unless the file system never tears them",
+        _reload("full_page_writes", "on"),
+    ),
+    "autovacuum": Setting(
+        ("on",),
+        Level.PROBLEM,
+        "dead rows are never removed: every lease has to step over them, and gets slower for ever",
+        _reload("autovacuum", "on"),
+    ),
+    "track_counts": Setting(
+        ("on",),
+        Level.PROBLEM,
+        "autovacuum does not learn where dead rows are, and does nothing",
+        _reload("track_counts", "on"),
+    ),
+    "default_transaction_read_only": Setting(
+        ("off",),
+        Level.PROBLEM,
+        "whatever changes a job is refused",
+        "alter database {database} reset default_transaction_read_only; (or alter role ... reset)",
+    ),
+    "default_transaction_isolation": Setting(
+        ("read committed",),
+        Level.PROBLEM,
+        "the guards of statements are made for read committed; calls fail with serialization errors",
+        "alter database {database} set default_transaction_isolation = 'read committed'; "
+        "then restart the servers",
+    ),
+    "synchronous_standby_names": Setting((), Level.OK, "", ""),
+    "idle_in_transaction_session_timeout": Setting((), Level.OK, "", ""),
+    "max_wal_size": Setting((), Level.OK, "", ""),
+    "hot_standby_feedback": Setting((), Level.OK, "", ""),
+}
+
+
+@check("settings", "settings")
+def settings(facts: Facts) -> Iterable[Finding]:
+    """Settings under which the promise does not hold, or holds slowly."""
+    assert isinstance(facts.settings, dict)
+    for name, value in facts.settings.items():
+        setting = SETTINGS[name]
+        if setting.good and value not in setting.good:
+            yield Finding(
+                setting.level,
+                f"{name} is {value}",
+                setting.wrong,
+                (setting.remedy.format(database=facts.database.name),),
+            )
+    yield from _worth_a_note(facts.settings)
+
+
+def _worth_a_note(found: Mapping[str, str]) -> Iterable[Finding]:
+    if found.get("idle_in_transaction_session_timeout") == "0":
+        yield Finding(
+            Level.NOTE,
+            "idle_in_transaction_session_timeout is not set",
+            "a program that forgets an open transaction keeps dead rows from being removed until "
+            "somebody looks (servers set it for themselves)",
+            (_reload("idle_in_transaction_session_timeout", "'5min'"),),
+        )
+    if 0 < int(found.get("max_wal_size", "0")) < WAL_SMALL_MB:
+        yield Finding(
+            Level.NOTE,
+            f"max_wal_size is {found['max_wal_size']} MB",
+            "under load a checkpoint comes every few seconds, and each is felt in latency",
+            (_reload("max_wal_size", "'4GB'"),),
+        )
+
+
+@check("connections")
+def connections(facts: Facts) -> Iterable[Finding]:
+    """Room for more."""
+    taken, most = facts.database.connections, facts.database.connections_max
+    if taken < CONNECTIONS_WARN_SHARE * most:
+        return
+    full = taken >= CONNECTIONS_FULL_SHARE * most
+    yield Finding(
+        Level.PROBLEM if full else Level.WARNING,
+        f"{taken} of {most} connections of PostgreSQL are taken",
+        "a server that gets none answers UNAVAILABLE; a rolling upgrade needs room for both",
+        (
+            "see who has them: select usename, application_name, count(*) from pg_stat_activity "
+            "group by 1, 2 order by 3 desc;",
+            "lower database_pool_max of the servers, or raise max_connections (needs a restart)",
+        ),
+    )
+
+
+@check("synchronous standby", "settings", "standbys")
+def synchronous_standby(facts: Facts) -> Iterable[Finding]:
+    """One is there if commits wait for one, and they wait for it if there is one."""
+    assert isinstance(facts.settings, dict)
+    assert isinstance(facts.standbys, list)
+    wanted = facts.settings.get("synchronous_standby_names", "")
+    hidden = any(one.sync_state is None for one in facts.standbys)
+    if not wanted or hidden:
+        return
+    if not any(one.sync_state in ("sync", "quorum") for one in facts.standbys):
+        yield Finding(
+            Level.PROBLEM,
+            f"no standby of synchronous_standby_names ({wanted}) is connected",
+            "every commit waits for it: calls hang and end with UNAVAILABLE",
+            (
+                "bring the standby back, or go on without one, which a failover may then lose jobs by: "
+                "alter system reset synchronous_standby_names; select pg_reload_conf();",
+            ),
+        )
+    elif facts.settings.get("synchronous_commit") in ("local", "remote_write"):
+        mode = facts.settings["synchronous_commit"]
+        yield Finding(
+            Level.WARNING,
+            f"synchronous_commit is {mode} although there is a synchronous standby",
+            "a failover may lose jobs that were acknowledged",
+            (_reload("synchronous_commit", "on"),),
+        )
