@@ -32,6 +32,7 @@ from tests.history.clocks import WITNESS
 from tests.history.events import Clock, Outage
 from tests.history.final import install_journal
 from tests.history.recorder import Recorder
+from tests.plugins import standby as standbys
 from tests.plugins.processes import free_port
 
 CLOCK_EACH_S = 1.0
@@ -50,11 +51,13 @@ class Arena:
         seed: int,
         short: bool,
         broken: str | None = None,
+        standby: EmbeddedPostgres | None = None,
     ) -> None:
         self.directory = directory
         self.history = directory / "history"
         self.history.mkdir(parents=True)
         self.postgres = postgres
+        self.standby = standby
         self.settings = settings
         self.short = short
         self.random = random.Random(seed)
@@ -260,6 +263,22 @@ class Arena:
         self.recorder.record(Outage, who="database", ended=True)
         self.recovers()
 
+    async def fail_over(self, *, cut_off_s: float, down_s: float) -> None:
+        """The standby hears nothing more, then the primary is killed, then the standby is promoted.
+
+        From here on `postgres` is the one that was promoted.
+        """
+        assert self.standby is not None
+        self.recorder.record(Outage, who="database", ended=False)
+        await asyncio.to_thread(standbys.cut_off, self.standby)
+        await asyncio.sleep(cut_off_s)
+        await asyncio.to_thread(standbys.kill, self.postgres)
+        await asyncio.sleep(down_s)
+        await asyncio.to_thread(standbys.promote, self.standby)
+        self.postgres, self.standby = self.standby, None
+        self.recorder.record(Outage, who="database", ended=True)
+        self.recovers()
+
     # --- the database, as an operator ---
 
     async def sql(self, statement: str, **params: Any) -> list[tuple[Any, ...]]:
@@ -289,7 +308,8 @@ class Arena:
                 )
         parts = urlsplit(self.url)
         place = f"{role}:{self._passwords[role]}@{parts.hostname}:{parts.port}"
-        return urlunsplit(parts._replace(netloc=place))
+        url = urlunsplit(parts._replace(netloc=place))
+        return standbys.either(url, self.standby) if self.standby else url
 
     async def settle(self, wait_s: float = 120.0) -> None:
         """Waits until every job is finished or a dead letter. Raises Stuck."""

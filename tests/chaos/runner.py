@@ -26,6 +26,7 @@ from tests.history.final import read_final
 from tests.history.history import History, read_history
 from tests.history.saved import save_final
 from tests.history.verdict import PROMISE, Bounds, Verdict
+from tests.plugins import standby as standbys
 
 BUCKET_S = 0.5
 FULL_RATE = 0.8
@@ -76,6 +77,22 @@ def world(disk_mb: int) -> Iterator[EmbeddedPostgres]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def standby_of(postgres: EmbeddedPostgres, kind: str) -> Iterator[EmbeddedPostgres | None]:
+    """Its standby, streaming; none for ""."""
+    if not kind:
+        yield None
+        return
+    directory = Path(tempfile.mkdtemp(prefix="atlasqueue-chaos-"))
+    directory.chmod(0o755)
+    try:
+        with standbys.make_standby(postgres, directory / "data", POSTGRES) as standby:
+            standbys.set_synchronous(postgres, kind == "synchronous")
+            yield standby
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 async def run(
     scenario: Scenario,
     seed: int,
@@ -91,8 +108,15 @@ async def run(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     started = time.monotonic()
-    with world(scenario.settings.disk_mb) as postgres, _statements(broken, directory / "sql"):
-        arena = Arena(directory, postgres, scenario.settings, seed=seed, short=short, broken=broken)
+    settings = scenario.settings
+    with (
+        world(settings.disk_mb) as postgres,
+        standby_of(postgres, settings.standby) as standby,
+        _statements(broken, directory / "sql"),
+    ):
+        arena = Arena(
+            directory, postgres, settings, seed=seed, short=short, broken=broken, standby=standby
+        )
         failure = await _play(scenario, arena)
         result = await asyncio.to_thread(
             _judge,
@@ -103,7 +127,7 @@ async def run(
             Bounds(expiry_slack_s=expiry_slack_s + scenario.settings.expiry_extra_s),
         )
         if result.verdict != "OK":
-            shutil.copy(postgres.log_file, directory / "postgres.log")
+            shutil.copy(arena.postgres.log_file, directory / "postgres.log")
     result.seconds = time.monotonic() - started
     if result.verdict == "OK":
         shutil.rmtree(directory)

@@ -17,6 +17,7 @@ class Settings:
     """How a scenario wants its world. Short times, so that a run is short; seconds.
 
     expiry_extra_s: granted beyond the 2 s of I6, where more leases end at once than are expired in that time.
+    standby: "" for none, or how it follows the primary: "synchronous" (commits wait for it), "asynchronous".
     disk_mb: PostgreSQL's disk is a tmpfs of this size; 0: the machine's own.
     """
 
@@ -27,5 +28,6 @@ class Settings:
     leader_lease_s: float = 1.0
     ping_s: float = 1.0
     pool_max: int = 6
+    standby: str = ""
     disk_mb: int = 0
     expiry_extra_s: float = 0.0
