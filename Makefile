@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test test-long test-go chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go docs chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -28,9 +28,6 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
 	@$(BIN)/python -m examples.media_index.demo
 
-test-long: $(STAMP) ## Run what `make test` leaves out because it takes long
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long --timeout=900 $(ARGS)
-
 test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
 	@cd clients/go && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
 	@cd clients/go && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
@@ -40,6 +37,12 @@ dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 
 test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+test-long: $(STAMP) ## Run the tests marked `long`: every lab and example in short form, the site (under forty minutes)
+	@$(BIN)/python -m pytest -m long -n $(WORKERS) --dist worksteal --timeout 900 $(ARGS)
+
+docs: $(STAMP) ## Build the documentation site into build/docs; SERVE=1 shows it on 127.0.0.1:8000 instead
+	@$(BIN)/python scripts/docs.py $(if $(SERVE),serve,build)
 
 # ONLY=names, PAIRS=rounds, QUICK=1, LONG=1, DATABASE_URL=…; ARGS for the rest (--help lists it).
 BENCH_FLAGS = $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(QUICK),--quick) $(ARGS)
