@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test test-long test-go docs chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go docs lab chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-plots: $(STAMP) ## Draw the curves of a run (RUN=file.json; default: the n
 
 model: $(STAMP) ## Check the models: random verbs on the real store (SEEDS=10000 for many), TLC on models/*.cfg
 	@$(BIN)/python scripts/model.py --seeds $(SEEDS) $(ARGS)
+
+lab: $(STAMP) ## Break a small real system and see what happens; NAME=two_workers AUTO=1, without NAME they are listed
+	@$(BIN)/python -m labs $(NAME) $(if $(AUTO),--auto) $(ARGS)
 
 chaos: $(STAMP) ## Break real processes and check the promise I1 to I9; SCENARIO= SEED= MINUTES= BROKEN=
 	@$(BIN)/python -m tests.chaos $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)) \

@@ -24,6 +24,7 @@ FENCE_CHECK = (
     ("l.job_id = u.job_id and l.fence = u.fence", "l.job_id = u.job_id"),
     ("returning l.*, ", "returning l.*, held.fence as reported, "),
 )
+BACKOFF = re.compile(r"atlasqueue\.backoff\(\n +(.+),\n +(.+),\n +(.+),\n +(.+)\n +\) as backoff")
 TO_SCHEDULED = re.compile(r"to_scheduled as \(.*?\n\),\n", re.DOTALL)
 
 FAULTS: dict[str, dict[str, tuple[Replacement, ...]]] = {
@@ -41,6 +42,19 @@ FAULTS: dict[str, dict[str, tuple[Replacement, ...]]] = {
             ("where not s.lost", "where false"),
             ("where l.deadline_at is not null", "where false"),
         )
+    },
+    "no_crash_cap": {
+        "expire_leases_if_leader": (
+            ("when t.crashes + 1 >= %(crash_cap)s then", "when false then"),
+        )
+    },
+    "no_jitter": {
+        "fail_jobs_if_fenced": (
+            (BACKOFF, r"interval '1 ms' * least(\4, \2 * power(\3, \1 - 1)) as backoff"),
+        )
+    },
+    "no_watermark": {
+        "lease_jobs_if_ready": (("and r.seq > lane.seq_floor and", "and"),),
     },
     "term": {
         "expire_leases_if_leader": ((TERM_CHECK, ""),),

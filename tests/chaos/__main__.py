@@ -70,6 +70,9 @@ def _choose(names: list[str], broken: str) -> list[Scenario]:
         raise typer.Exit(2)
     if names:
         return [known[name] for name in names]
+    if broken and not any(broken in one.catches for one in known.values()):
+        typer.echo(f"no scenario shows up {broken}: `make lab` lists the labs that do", err=True)
+        raise typer.Exit(2)
     if broken:
         return [one for one in known.values() if broken in one.catches]
     return list(known.values())

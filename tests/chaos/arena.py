@@ -33,7 +33,7 @@ from tests.history.events import Clock, Outage
 from tests.history.final import install_journal
 from tests.history.recorder import Recorder
 from tests.plugins import standby as standbys
-from tests.plugins.processes import free_port
+from tests.ports import free_port
 
 CLOCK_EACH_S = 1.0
 READY_S = 60.0

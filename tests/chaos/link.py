@@ -25,6 +25,8 @@ class Link:
         self._server: asyncio.Server | None = None
         self._clear = asyncio.Event()
         self._clear.set()
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._delay_s = 0.0
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -35,13 +37,14 @@ class Link:
         port = self._server.sockets[0].getsockname()[1]
         return f"127.0.0.1:{port}"
 
-    def silence(self) -> None:
-        """Nothing passes any more, and nobody is told."""
-        self._clear.clear()
+    def silence(self, *, answers_only: bool = False) -> None:
+        """Nothing passes any more (or nothing that comes from the target), and nobody is told."""
+        (self._answers if answers_only else self._clear).clear()
 
     def heal(self) -> None:
         """Everything passes; what was held up meanwhile comes late."""
         self._clear.set()
+        self._answers.set()
         self._delay_s = 0.0
 
     def slow(self, delay_s: float) -> None:
@@ -80,7 +83,8 @@ class Link:
         pair = writer, far_writer
         self._pairs.add(pair)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, sink, pair))
+            answers = source is far_reader
+            pump = asyncio.create_task(self._pump(source, sink, pair, answers=answers))
             self._tasks.add(pump)
             pump.add_done_callback(self._tasks.discard)
 
@@ -89,12 +93,16 @@ class Link:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        *,
+        answers: bool,
     ) -> None:
         with suppress(OSError):
             while chunk := await reader.read(CHUNK):
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
                 await self._clear.wait()
+                if answers:
+                    await self._answers.wait()
                 writer.write(chunk)
                 await writer.drain()
         # A pulled cable does not carry the end of a connection either.

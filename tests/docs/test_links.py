@@ -61,6 +61,7 @@ def test_every_named_file_exists(page: Path) -> None:
             "clients",
             "docs",
             "examples",
+            "labs",
             "migrations",
             "proto",
             "scripts",
