@@ -83,15 +83,17 @@ format: $(STAMP) ## Format code and contract
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/buf format -w proto
 
-generate: $(STAMP) ## Generate the stubs, the sync client and schema.sql
+generate: $(STAMP) ## Generate the stubs, the sync client, schema.sql and the code in docs/learn
 	@$(BIN)/python scripts/generate.py
 	@$(BIN)/python scripts/async_to_sync.py
 	@$(BIN)/python scripts/dump_schema.py
+	@$(BIN)/python scripts/book.py
 
 verify: $(STAMP) ## Fail when generated files differ from their sources, or the contract breaks its last release
 	@$(BIN)/python scripts/generate.py --check
 	@$(BIN)/python scripts/async_to_sync.py --check
 	@$(BIN)/python scripts/dump_schema.py --check
+	@$(BIN)/python scripts/book.py --check
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
 	if [ -n "$$tag" ]; then echo "comparing the contract with $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
 	else echo "no release tag yet: nothing to compare the contract with"; fi

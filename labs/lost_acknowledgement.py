@@ -33,7 +33,7 @@ CHARGED = """
         "second. Was it the request that was lost, or the answer? The shop cannot know, and tries again."
     ),
     missing="an id that the producer makes before it sends",
-    chapter="4-trade-offs.md",
+    chapter="3-queues.md",
     variant=None,
     servers=1,
     workers=1,

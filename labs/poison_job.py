@@ -20,7 +20,7 @@ BEYOND = 2
         "worker that was started in place of the dead one. When does it end?"
     ),
     missing="the crash cap",
-    chapter="6-faults.md",
+    chapter="5-observability.md",
     variant="no_crash_cap",
     servers=1,
     workers=1,
