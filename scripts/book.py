@@ -40,7 +40,7 @@ def excerpt(path: Path, name: str) -> str:
     )
     if found is None:
         raise ValueError(f"{path.name}: no CTE {name}")
-    return found[0]
+    return found[0].removesuffix(",")
 
 
 def _symbol(text: str, name: str, path: Path) -> str:

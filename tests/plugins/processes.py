@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port as free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ import psycopg
 from atlasqueue_server.embedded import EmbeddedPostgres, find_binaries
 from atlasqueue_server.embedded.privileges import choose_execution
 from atlasqueue_server.embedded.spawn import run_once
-from tests.plugins.processes import free_port
+from tests.ports import free_port
 
 NAME = "standby_1"
 NOWHERE = "host=127.0.0.1 port=1 application_name=nowhere"

@@ -26,7 +26,7 @@ from atlasqueue import (
     Unavailable,
     new_job_id,
 )
-from tests.plugins.processes import free_port
+from tests.ports import free_port
 from tests.plugins.server import RunningServer
 
 
