@@ -58,11 +58,11 @@ class Voice:
         if self.auto:
             self.say(f"▶ {prompt}", "bold cyan")
             return
+        # What was pressed before the question is no answer to it.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
         self._prompt = prompt
         if not self._showing:
             self.say(f"⏎ Enter: {prompt}", "bold cyan")
-        # What was pressed before the question is no answer to it.
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
         pressed = asyncio.Event()
         loop = asyncio.get_running_loop()
 
