@@ -20,7 +20,8 @@ import pytest
 
 from atlasqueue_cli.runs import Run
 from tests.cli.running import Cli, start
-from tests.plugins.processes import Processes, free_port
+from tests.plugins.processes import Processes
+from tests.ports import free_port
 
 MANY = 100_000
 SAME = "0198c5a2-7d1e-7c3a-9b1f-0242ac120002"

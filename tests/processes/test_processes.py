@@ -19,7 +19,8 @@ from atlasqueue.v1 import queue_service_pb2, queue_service_pb2_grpc
 from atlasqueue_server.config import ConfigError, ServerConfig, load
 from atlasqueue_server.processes import backoff_s, hold_port, settings_of
 from atlasqueue_server.startup import BindError
-from tests.plugins.processes import Child, Processes, free_port
+from tests.plugins.processes import Child, Processes
+from tests.ports import free_port
 from tests.waiting import eventually
 
 URL = "postgresql://queue:s3cret@db/queue"

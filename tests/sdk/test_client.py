@@ -26,8 +26,8 @@ from atlasqueue import (
     Unavailable,
     new_job_id,
 )
-from tests.ports import free_port
 from tests.plugins.server import RunningServer
+from tests.ports import free_port
 
 
 @pytest.fixture

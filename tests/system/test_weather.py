@@ -29,7 +29,8 @@ from atlasqueue import (
 from atlasqueue_server.embedded import EmbeddedPostgres
 from atlasqueue_server.store.migrations import migrate
 from tests.factories import execute
-from tests.plugins.processes import Child, Processes, free_port
+from tests.plugins.processes import Child, Processes
+from tests.ports import free_port
 from tests.waiting import eventually
 
 APP = "tests.system.apps:weather"

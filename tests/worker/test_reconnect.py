@@ -8,8 +8,8 @@ from datetime import timedelta
 from atlasqueue import AsyncClient, QueuePolicy
 from atlasqueue_server.app import Application
 from atlasqueue_worker import App, JobContext, LeaseState, Worker
-from tests.ports import free_port
 from tests.plugins.server import config_for
+from tests.ports import free_port
 from tests.waiting import eventually
 
 QUEUE = "work"
