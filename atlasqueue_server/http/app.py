@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlasqueue_server.http.answers import dump, json_response
+from atlasqueue_server.http.answers import dump, json_response, wrong_method
 from atlasqueue_server.http.transcode import Transcoder
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.binding import Rpc
@@ -48,11 +49,17 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
             Route("/metrics", exposition),
             Route("/healthz", alive),
             Route("/readyz", ready),
-        ]
+        ],
+        exception_handlers={405: _wrong_method},
     )
     # Not a Mount, whose pattern passes over paths with a newline in them.
     app.router.default = Transcoder(rpcs)
     return app
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    allowed = (cast(HTTPException, error).headers or {}).get("Allow", "GET")
+    return wrong_method(request.method, allowed.split(", ")).response
 
 
 async def _checks(readiness: Readiness) -> Mapping[str, str]:
