@@ -20,7 +20,7 @@ from atlasqueue_server.rpc.errors import ANSWERS, http_status, refusal, retry_af
 # heartbeats do not wait for it.
 THREAD_BYTES: Final = 64 * limits.KIB
 
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 
 
 class HttpError(Exception):
@@ -81,7 +81,7 @@ async def encode(message: Message) -> bytes:
 
 def json_response(body: bytes, http: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response of JSON."""
-    return Response(body + b"\n", http, headers, media_type=_JSON)
+    return Response(body + b"\n", http, headers, media_type=JSON)
 
 
 def status_response(

@@ -1,4 +1,4 @@
-"""The HTTP application: REST, /metrics, /healthz, /readyz.
+"""The HTTP application: REST with its /openapi.json and /docs, /metrics, /healthz, /readyz.
 
 /healthz answers while the process lives: restart it when that fails. /readyz answers 200 only while
 calls make sense here: send no traffic when that fails.
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlasqueue_server.http.answers import dump, json_response, wrong_method
+from atlasqueue_server.http.description import docs, openapi
 from atlasqueue_server.http.transcode import Transcoder
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.binding import Rpc
@@ -49,6 +50,8 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
             Route("/metrics", exposition),
             Route("/healthz", alive),
             Route("/readyz", ready),
+            Route("/openapi.json", openapi),
+            Route("/docs", docs),
         ],
         exception_handlers={405: _wrong_method},
     )

@@ -6,7 +6,7 @@ Calls the bound RPCs, the same ones that gRPC serves, so validation and errors e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -21,10 +21,10 @@ from atlasqueue_server.http.requests import (
     raw_path,
     read_json_body,
     refuse_foreign_origin,
-    wants_sse,
+    wanted_stream,
 )
 from atlasqueue_server.http.rules import rules_of
-from atlasqueue_server.http.streams import EventStream
+from atlasqueue_server.http.streams import SSE, EventStream, last_event
 from atlasqueue_server.http.templates import Template, compile_template
 from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.rpc.binding import Rpc
@@ -80,7 +80,7 @@ class Transcoder:
             route, values = self._find(request.method, raw_path(request))
             message = await _read(request, route, values)
             if route.rpc.descriptor.server_streaming:
-                return await _stream(route.rpc, message, wants_sse(request))
+                return await _stream(route.rpc, message, request)
             answer = await route.rpc.unary(message, _TRANSPORT)
             return answers.json_response(await answers.encode(answer))
         except answers.HttpError as error:
@@ -135,12 +135,12 @@ def _set(message: Message, path: str, value: str) -> None:
         raise InvalidField.of(path, "must be the same in the body and in the path")
 
 
-async def _stream(rpc: Rpc, message: Message, sse: bool) -> Response:
+async def _stream(rpc: Rpc, message: Message, request: Request) -> Response:
     events = rpc.stream(message, _TRANSPORT)
+    kind = wanted_stream(request)
+    if kind == answers.JSON:
+        last = await last_event(events, request.receive)
+        return answers.json_response(await answers.encode(last or rpc.response_class()))
     # Awaited before the answer begins, so that an error of the call has its HTTP status.
-    first = await _next(events)
-    return EventStream(first, events, sse=sse)
-
-
-async def _next(events: AsyncGenerator[Message, None]) -> Message | None:
-    return await anext(events, None)
+    first = await anext(events, None)
+    return EventStream(first, events, sse=kind == SSE)

@@ -91,6 +91,47 @@ async def test_watch_as_server_sent_events(world: World, base_url: str) -> None:
     assert empty == ""
 
 
+JSON = {"accept": "application/json, text/plain, */*"}
+
+
+async def test_watch_as_json_waits_for_the_last_event(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        yield jobs_pb.WatchJobResponse(job=job_pb2.Job(state=job_pb2.JOB_STATE_DEAD))
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch", headers=JSON)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["job"]["state"] == "JOB_STATE_DEAD"
+
+
+async def test_watch_as_json_fails_with_a_status_whenever_it_fails(
+    world: World, base_url: str
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        raise errors.JobNotFound("it was purged")
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch", headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (404, 5)
+
+
+async def test_a_wait_ends_when_its_client_goes(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        await asyncio.Event().wait()
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        call = asyncio.create_task(client.get("/v1/jobs/x:watch", headers=JSON, timeout=30))
+        await asyncio.wait_for(world.handlers.opened.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(world.handlers.closed.wait(), 5)
+
+
 async def test_an_error_before_the_first_event_has_its_http_status(
     world: World, base_url: str
 ) -> None:
