@@ -13,7 +13,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from atlasqueue_server.model import limits
 
 _NAME = {"pattern": f"^{limits.NAME_PATTERN}$"}
+_OPTIONAL_NAME = {"pattern": f"^({limits.NAME_PATTERN})?$"}
 _ID = {"format": "uuid"}
+# Up to 11 days; no span of the contract is longer than 7.
+_SPAN = {"pattern": r"^[0-9]{1,6}(\.[0-9]{1,9})?s$"}
 _REQUEST: dict[str, dict[str, Any]] = {
     "queue": _NAME,
     "kind": _NAME,
@@ -32,6 +35,10 @@ _ANYWHERE: dict[str, dict[str, Any]] = {
         "maxProperties": limits.HEADERS_MAX,
         "propertyNames": {"minLength": 1, "maxLength": limits.HEADER_KEY_CHARS_MAX},
     },
+    "atlasqueue.v1.NewJob.deadline": _SPAN,
+    "atlasqueue.v1.QueuePolicy.visibility_timeout": _SPAN,
+    "atlasqueue.v1.RetryPolicy.initial_backoff": _SPAN,
+    "atlasqueue.v1.RetryPolicy.max_backoff": _SPAN,
     "atlasqueue.v1.RetryPolicy.max_attempts": {
         "minimum": limits.MAX_ATTEMPTS_MIN,
         "maximum": limits.MAX_ATTEMPTS_MAX,
@@ -48,9 +55,12 @@ _ANYWHERE: dict[str, dict[str, Any]] = {
 }
 
 
-def bounds_of(field: FieldDescriptor, *, is_request: bool) -> dict[str, Any]:
+def bounds_of(field: FieldDescriptor, *, is_request: bool, is_required: bool) -> dict[str, Any]:
     """What the schema of `field` says beside its type."""
     bounds = _ANYWHERE.get(field.full_name, {})
     if is_request and not bounds:
         bounds = _REQUEST.get(field.name, {})
+    if bounds is _NAME and not is_required:
+        # An empty name is none.
+        bounds = _OPTIONAL_NAME
     return copy.deepcopy(bounds)

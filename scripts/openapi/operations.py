@@ -85,7 +85,10 @@ class _Operation:
         if required:
             parameter["required"] = True
         prose = self._contract.comment(field.full_name).prose
-        return parameter | {"description": prose, "schema": self._schemas.parameter(field)}
+        return parameter | {
+            "description": prose,
+            "schema": self._schemas.parameter(field, required=required),
+        }
 
     def _body(self) -> dict[str, Any]:
         message = self._rpc.input_type

@@ -1,7 +1,7 @@
 """Messages and enums as JSON Schema, as the canonical JSON mapping of protobuf has them.
 
-A message that is only sent by clients takes no unknown fields and requires what its comments call
-required; one that only the server sends has every field that has no presence, zeros included.
+A message that clients send takes no unknown fields. One that only clients send requires what its
+comments call required; one that only the server sends has every field without presence, zeros included.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Schemas:
         self._collect(message, self._received)
         return ref(message.name)
 
-    def parameter(self, field: FieldDescriptor) -> Schema:
+    def parameter(self, field: FieldDescriptor, *, required: bool) -> Schema:
         """The schema of a path or query parameter, without its description."""
-        return self._value(field, is_request=True)
+        return self._value(field, is_request=True, is_required=required)
 
     def components(self) -> dict[str, Schema]:
         """Everything that was referred to."""
@@ -114,13 +114,15 @@ class Schemas:
         if prose := self._contract.comment(message.full_name).prose:
             schema["description"] = prose
         schema["properties"] = {
-            field.camelcase_name: self._value(field, is_request=is_request)
+            field.camelcase_name: self._value(
+                field, is_request=is_request, is_required=self.is_required(field)
+            )
             | self._description(field)
             for field in fields
         }
         if required:
             schema["required"] = [field.camelcase_name for field in required]
-        if is_request:
+        if is_request or is_both:
             schema["additionalProperties"] = False
         return schema
 
@@ -132,8 +134,8 @@ class Schemas:
         prose = self._contract.comment(field.full_name).prose
         return {"description": prose} if prose else {}
 
-    def _value(self, field: FieldDescriptor, *, is_request: bool) -> Schema:
-        bounds = bounds_of(field, is_request=is_request)
+    def _value(self, field: FieldDescriptor, *, is_request: bool, is_required: bool) -> Schema:
+        bounds = bounds_of(field, is_request=is_request, is_required=is_required)
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
             value = kind.fields_by_name["value"]

@@ -244,6 +244,8 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("GET /v1/queues/q/jobs?pageSize=x", None, "page_size", "whole number"),
     ("GET /v1/queues/q/jobs?pageSize=1&page_size=2", None, "page_size", "twice"),
     ("GET /v1/queues/q/jobs?nope=1", None, "nope", "pageToken"),
+    # How it showed: the refusal named no field.
+    ("GET /v1/queues/q/jobs?=1", None, '""', "pageToken"),
     ("GET /v1/queues/q/jobs?kind.x=1", None, "kind.x", "no fields"),
     ("GET /v1/queues/q/jobs?", {"a": 1}, "(body)", "empty"),
     ("GET /v1/queues/q/deadLetters?filter=x", None, "filter", "object"),
