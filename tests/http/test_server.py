@@ -55,6 +55,32 @@ async def test_a_second_server_on_the_port_fails_and_says_what_to_do(
         await HttpServer(build_app([], World().metrics, World().readiness)).start("127.0.0.1", port)
 
 
+POST = b"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/queues HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+        b"GET /v1/queues?pageToken=\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: " + b"9" * 20 + b"\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_hardly_http_is_refused(base_url: str, sent: bytes) -> None:
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
+    assert 400 <= int(status) < 500
+    writer.close()
+
+
 async def test_signals_are_left_to_the_application(base_url: str) -> None:
     assert base_url
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -216,6 +216,8 @@ async def test_a_bug_is_500_and_says_nothing_of_itself(
 
 BAD: list[tuple[str, Any, str, str]] = [
     ("POST /v1/queues/q/jobs", {"kin": "x"}, "job.kin", "kind"),
+    # How it showed: a key with a lone surrogate was answered INTERNAL.
+    ("POST /v1/queues/q/jobs", {"\ud800": 1}, "job.?", "kind"),
     ("POST /v1/queues/q/jobs", [], "job", "JSON object"),
     ("POST /v1/queues/q/jobs", {"queue": "other"}, "job.queue", "same"),
     ("POST /v1/queues/q/jobs", {"payload": "hello world"}, "job.payload", "base64"),
