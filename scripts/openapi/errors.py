@@ -12,6 +12,7 @@ from atlasqueue_server.http.rules import Rule
 from atlasqueue_server.rpc.errors import http_of_code
 from scripts.openapi.contract import PACKAGE, Contract
 
+_UNAVAILABLE = 503
 _PREFIX = "ERROR_REASON_"
 _TYPE = "type.googleapis.com/google.rpc."
 
@@ -110,13 +111,21 @@ def responses(contract: Contract, rpc: MethodDescriptor, rule: Rule) -> dict[str
         texts[415] = [
             "UNSUPPORTED_MEDIA_TYPE: the body is not called application/json, or is compressed."
         ]
-    return {
-        str(http): {
-            "description": "\n".join(lines),
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
-        }
-        for http, lines in sorted(texts.items())
+    return {str(http): _response(http, lines) for http, lines in sorted(texts.items())}
+
+
+def _response(http: int, lines: list[str]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": "\n".join(lines),
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
     }
+    if http == _UNAVAILABLE:
+        seconds = {"type": "integer", "minimum": 0}
+        told = "When to repeat the call, in seconds."
+        response["headers"] = {
+            "Retry-After": {"description": told, "required": True, "schema": seconds}
+        }
+    return response
 
 
 def _add(texts: dict[int, list[str]], code: str, text: str) -> None:
