@@ -120,7 +120,7 @@ def never_answered(server: RunningServer) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_nothing_sent_by_the_document_is_a_server_error_or_answered_otherwise(
     server: RunningServer, tmp_path: Path
 ) -> None:
