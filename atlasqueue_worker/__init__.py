@@ -13,6 +13,7 @@ def resize(job: JobContext) -> bytes:
 
 from atlasqueue_worker.app import App
 from atlasqueue_worker.job import JobContext, LeaseState
+from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.outcomes import Cancel, Reject, Release, Retry, Snooze
 from atlasqueue_worker.worker import Worker
 
@@ -26,4 +27,5 @@ __all__ = [
     "Retry",
     "Snooze",
     "Worker",
+    "WorkerMetrics",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from atlasqueue_worker.job import JobContext
@@ -49,6 +49,15 @@ class App:
             return handler
 
         return register
+
+    def dressed(self, dress: Callable[[Handler, bool], Handler]) -> App:
+        """The same app with every handler replaced by `dress(handler, is_async)`."""
+        dressed = App()
+        dressed.registrations = {
+            kind: replace(each, handler=dress(each.handler, each.is_async))
+            for kind, each in self.registrations.items()
+        }
+        return dressed
 
     @property
     def queues(self) -> list[str]:

@@ -19,7 +19,10 @@ import typer
 from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
 from atlasqueue_worker.app import App
+from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.worker import Worker
+
+log = structlog.get_logger("atlasqueue.worker")
 
 cli = typer.Typer(
     add_completion=False,
@@ -88,6 +91,22 @@ def run(
         Path | None,
         typer.Option(envvar="ATLASQUEUE_TLS_CLIENT_KEY", help="PEM file with its key"),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="ATLASQUEUE_METRICS_PORT",
+            min=0,
+            max=65535,
+            help="Serve /metrics for Prometheus on this port; 0: any free one [default: not at all]",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            envvar="ATLASQUEUE_METRICS_HOST",
+            help="Address of that port; others can read it there, it has no TLS",
+        ),
+    ] = "127.0.0.1",
     log_level: Annotated[
         str, typer.Option(envvar="ATLASQUEUE_LOG_LEVEL", help="debug, info, warning or error")
     ] = "info",
@@ -107,8 +126,13 @@ def run(
     app = load(application)
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else None
 
+    metrics = None if metrics_port is None else serve_metrics(metrics_host, metrics_port)
+
     def worker() -> Worker:
-        return Worker(app, server, slots=slots, queues=chosen, name=name, grace=grace, tls=files)
+        return Worker(
+            app, server, slots=slots, queues=chosen, name=name, grace=grace, tls=files,
+            metrics=metrics,
+        )  # fmt: skip
 
     raise typer.Exit(_run(worker))
 
@@ -125,6 +149,17 @@ def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -
     except OSError as error:
         raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}") from error
     return files
+
+
+def serve_metrics(host: str, port: int) -> WorkerMetrics:
+    """Metrics on a port of their own. Raises typer.BadParameter when the port cannot be had."""
+    metrics = WorkerMetrics()
+    try:
+        bound = metrics.serve(host, port)
+    except OSError as error:
+        raise typer.BadParameter(f"--metrics-port {port} on {host}: {error.strerror}") from error
+    log.info("metrics", http=f"{host}:{bound}")
+    return metrics
 
 
 def load(application: str) -> App:

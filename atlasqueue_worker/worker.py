@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -20,6 +20,7 @@ from atlasqueue_worker.app import App
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.heartbeater import Heartbeater
 from atlasqueue_worker.held import Held
+from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.reporter import JobOutcome, Reporter
 from atlasqueue_worker.session import Session
 from atlasqueue_worker.stream import Stream
@@ -51,6 +52,7 @@ class Worker:
         queues: which queues it serves; default: those of its handlers.
         name: for people.
         grace: seconds that handlers get to finish when it stops.
+        metrics: counts what it does; default: nothing is counted.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Worker:
         name: str | None = None,
         grace: float = 30.0,
         tls: Tls | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         addresses = parse_addresses(servers)
         self.grace = grace
+        self.slots = slots
         self.completed = 0
         self.stale = 0
         self._stopping = asyncio.Event()
@@ -74,7 +78,13 @@ class Worker:
         self._session = Session()
         self.held = Held()
         self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
-        self.executor = Executor(app, slots, self.reporter.report, self._tell)
+        self._metrics = metrics
+        report: Callable[[JobOutcome], None] = self.reporter.report
+        if metrics is not None:
+            metrics.watch(self, set(app.registrations))
+            app = app.dressed(metrics.timed)
+            report = metrics.counting(report, self.held)
+        self.executor = Executor(app, slots, report, self._tell)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()
         )
@@ -94,6 +104,11 @@ class Worker:
     def healthy(self) -> bool:
         """Whether it can take jobs and keep them: its stream is alive and heartbeats are answered."""
         return self.stream.alive and self._heartbeater.answered
+
+    @property
+    def heartbeats_answered(self) -> bool:
+        """Whether the last heartbeat was answered."""
+        return self._heartbeater.answered
 
     def stop(self) -> None:
         """Drains and ends `run`; called again: at once."""
@@ -177,6 +192,8 @@ class Worker:
         self._stopping.set()
 
     def _answered(self, outcome: JobOutcome, result: worker_service_pb2.ReportResult) -> None:
+        if self._metrics is not None:
+            self._metrics.answered(result.status)
         if result.status in ANSWERED:
             self.completed += 1
             return
