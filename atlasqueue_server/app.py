@@ -19,6 +19,7 @@ import structlog
 import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server import traces
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
@@ -108,7 +109,13 @@ class Application:
             max_connection_age_s=config.max_connection_age_seconds,
             write_timeout_s=config.write_timeout_seconds,
         )
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
+        self._grpc = GrpcServer(
+            rpcs,
+            self._database_answers,
+            self.metrics,
+            options=options,
+            interceptors=traces.interceptors(),
+        )
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -217,6 +224,7 @@ class Application:
 
 async def serve(config: ServerConfig, member: Member | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends at once. `member`: as one of several processes."""
+    traced = traces.configure()
     application = Application(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -226,6 +234,8 @@ async def serve(config: ServerConfig, member: Member | None = None) -> None:
     if member is not None:
         member.serving(application.grpc_port, application.http_port)
         member.when_alone(stopping.set)
+    if traced:
+        log.info("tracing", by="OTLP, as the OTEL_* variables say")
     try:
         await stopping.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,6 +244,7 @@ async def serve(config: ServerConfig, member: Member | None = None) -> None:
     finally:
         await application.drain()
         await application.stop()
+        await asyncio.to_thread(traces.shutdown)
 
 
 def run(config: ServerConfig, member: Member | None = None) -> int:

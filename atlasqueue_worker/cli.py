@@ -18,6 +18,7 @@ import typer
 
 from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
+from atlasqueue_worker import tracing
 from atlasqueue_worker.app import App
 from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.worker import Worker
@@ -123,6 +124,8 @@ def run(
     """
     configure_logs(log_level, log_format)
     files = tls_files(tls, tls_ca, tls_cert, tls_key)
+    # Before the handlers are imported, so that they find the tracer provider.
+    end_tracing = tracing.configure()
     app = load(application)
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else None
 
@@ -134,7 +137,7 @@ def run(
             metrics=metrics,
         )  # fmt: skip
 
-    raise typer.Exit(_run(worker))
+    raise typer.Exit(_run(worker, end_tracing))
 
 
 def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
@@ -206,7 +209,7 @@ def configure_logs(level: str, style: str) -> None:
     )
 
 
-def _run(make_worker: Callable[[], Worker]) -> int:
+def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | None = None) -> int:
     # Jobs come by the hundred and form no cycles: with the default threshold the collector walks them
     # over and over.
     gc.freeze()
@@ -232,6 +235,8 @@ def _run(make_worker: Callable[[], Worker]) -> int:
     except AtlasQueueError as error:
         typer.echo(f"error: {error}", err=True)
         return 1
+    if end_tracing is not None:
+        end_tracing()
     # A thread that still runs a handler would keep the process; its job was released.
     sys.stdout.flush()
     sys.stderr.flush()

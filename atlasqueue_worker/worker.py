@@ -7,6 +7,7 @@ Heartbeater (own thread) ◀──what is held── Held ◀──lost, cancel�
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import structlog
 from atlasqueue.channel import Tls, parse_addresses
 from atlasqueue.errors import SessionSuperseded
 from atlasqueue.v1 import worker_service_pb2
+from atlasqueue_worker import tracing
 from atlasqueue_worker.app import App
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.heartbeater import Heartbeater
@@ -34,6 +36,28 @@ HEALTH_S = 0.25
 TELL_S = 5.0
 
 log = structlog.get_logger("atlasqueue.worker")
+
+
+def logging_outcomes(
+    report: Callable[[JobOutcome], None], held: Held, session: Session
+) -> Callable[[JobOutcome], None]:
+    """`report`, with a line in the log for each outcome: at level debug only."""
+
+    def logged(outcome: JobOutcome) -> None:
+        job = held.get(outcome.fence)
+        trace = (job.headers.get("traceparent", "") if job else "").split("-")
+        log.debug(
+            outcome.WhichOneof("outcome"),
+            queue=outcome.queue,
+            job=outcome.job_id,
+            kind=job.kind if job else None,
+            session=session.named()[0],
+            fence=outcome.fence,
+            trace=trace[1] if len(trace) == 4 else None,
+        )
+        report(outcome)
+
+    return logged
 
 
 def default_name() -> str:
@@ -84,6 +108,10 @@ class Worker:
             metrics.watch(self, set(app.registrations))
             app = app.dressed(metrics.timed)
             report = metrics.counting(report, self.held)
+        if (dress := tracing.dress()) is not None:
+            app = app.dressed(dress)
+        if log.is_enabled_for(logging.DEBUG):
+            report = logging_outcomes(report, self.held, self._session)
         self.executor = Executor(app, slots, report, self._tell)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()

@@ -36,6 +36,7 @@ class Enqueuer:
             self._flush,
             size=lambda job: len(job.payload) + 100,
             observe=self._journal.committed_enqueues,
+            verb="enqueue",
         )
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[AtlasQueueError | None]:

@@ -39,6 +39,7 @@ class Reporter:
             self._flush,
             size=lambda o: len(o.result or b"") + 200,
             observe=self._journal.committed_reports,
+            verb="report",
         )
 
     async def report(self, outcomes: Sequence[Outcome]) -> list[Reported]:

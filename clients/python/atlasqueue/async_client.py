@@ -29,6 +29,7 @@ from atlasqueue.jobs import (
     to_timestamp,
 )
 from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
+from atlasqueue.tracing import producing
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
 
@@ -100,8 +101,9 @@ class AsyncClient:
             queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
         )
         message = new_job_to_proto(job, job_id or new_job_id())
-        request = job_service_pb2.EnqueueRequest(job=message)
-        response = await self._calls.call(lambda stubs: stubs.jobs.Enqueue, request)
+        with producing([message]) as metadata:
+            request = job_service_pb2.EnqueueRequest(job=message)
+            response = await self._calls.call(lambda stubs: stubs.jobs.Enqueue, request, metadata)
         return str(response.job_id)
 
     async def enqueue_many(
@@ -116,8 +118,11 @@ class AsyncClient:
         errors: dict[int, AtlasQueueError] = {}
         messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
         for batch in batches(messages):
-            request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
-            response = await self._calls.call(lambda stubs: stubs.jobs.EnqueueBatch, request)
+            with producing(batch) as metadata:
+                request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
+                response = await self._calls.call(
+                    lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
+                )
             for result in response.results:
                 if result.HasField("error"):
                     errors[len(job_ids)] = from_status(result.error)

@@ -30,6 +30,7 @@ from atlasqueue.jobs import (
 )
 from atlasqueue.operators import DeadLetters, Queues
 from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
+from atlasqueue.tracing import producing
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
 
@@ -101,8 +102,9 @@ class Client:
             queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
         )
         message = new_job_to_proto(job, job_id or new_job_id())
-        request = job_service_pb2.EnqueueRequest(job=message)
-        response = self._calls.call(lambda stubs: stubs.jobs.Enqueue, request)
+        with producing([message]) as metadata:
+            request = job_service_pb2.EnqueueRequest(job=message)
+            response = self._calls.call(lambda stubs: stubs.jobs.Enqueue, request, metadata)
         return str(response.job_id)
 
     def enqueue_many(
@@ -117,8 +119,11 @@ class Client:
         errors: dict[int, AtlasQueueError] = {}
         messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
         for batch in batches(messages):
-            request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
-            response = self._calls.call(lambda stubs: stubs.jobs.EnqueueBatch, request)
+            with producing(batch) as metadata:
+                request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
+                response = self._calls.call(
+                    lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
+                )
             for result in response.results:
                 if result.HasField("error"):
                     errors[len(job_ids)] = from_status(result.error)
