@@ -110,7 +110,8 @@ class Worker:
             report = metrics.counting(report, self.held)
         if (dress := tracing.dress()) is not None:
             app = app.dressed(dress)
-        if log.is_enabled_for(logging.DEBUG):
+        # An unconfigured structlog lets everything through: a line a job is for who asked for it.
+        if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
             report = logging_outcomes(report, self.held, self._session)
         self.executor = Executor(app, slots, report, self._tell)
         terms = worker_service_pb2.LeaseRequest(

@@ -7,10 +7,10 @@ sees each series whole, since it copies it in one step.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -101,10 +101,16 @@ class HistogramFamily(Collector):
 
     def observe_all(self, labels: Labels, values: Sequence[float]) -> None:
         """Notes each of the values."""
+        # Sorted, each bound is looked for once, not once a value; those of a batch are nearly sorted.
+        ordered = sorted(values)
         series = self._of(labels)
-        for bucket, times in Counter(map(bisect_left, repeat(self._bounds), values)).items():
-            series[bucket] += times
-        series[-1] += sum(values)
+        below = 0
+        for bucket, bound in enumerate(self._bounds):
+            upto = bisect_right(ordered, bound, below)
+            series[bucket] += upto - below
+            below = upto
+        series[-2] += len(ordered) - below
+        series[-1] += sum(ordered)
 
     def describe(self) -> list[Metric]:
         """What it is, without its values."""

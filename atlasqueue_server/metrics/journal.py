@@ -178,11 +178,17 @@ class Journal:
         """Jobs that one statement leased."""
         now = time.monotonic()
         self._lease_batch.observe((), len(rows))
-        kinds = Counter(row.kind or UNKNOWN for row in rows)
-        runs = {kind: Run(kind, now) for kind in kinds}
-        for kind, count in kinds.items():
-            self._leased.inc(self.names.pair(queue, kind), count)
-        self._runs.update({row.fence: runs[row.kind or UNKNOWN] for row in rows})
+        fences = [row.fence for row in rows]
+        kinds = {row.kind for row in rows}
+        if len(kinds) == 1:
+            kind = kinds.pop() or UNKNOWN
+            self._leased.inc(self.names.pair(queue, kind), len(rows))
+            self._runs.update(dict.fromkeys(fences, Run(kind, now)))
+        else:
+            runs = {kind: Run(kind or UNKNOWN, now) for kind in kinds}
+            for each, count in Counter(row.kind for row in rows).items():
+                self._leased.inc(self.names.pair(queue, each or UNKNOWN), count)
+            self._runs.update(zip(fences, [runs[row.kind] for row in rows], strict=True))
         if len(self._runs) > RUNS_MAX:
             for fence in list(islice(self._runs, RUNS_MAX // 2)):
                 del self._runs[fence]
@@ -215,8 +221,9 @@ class Journal:
         """Outcomes of one commit by queue and verb, and where those that moved stand now."""
         now = time.monotonic()
         debug = _log.isEnabledFor(logging.DEBUG)
+        all_moved = len(moved) == sum(map(len, groups.values()))
         for (queue, verb), outcomes in groups.items():
-            fences = [o.fence for o in outcomes if o.fence in moved]
+            fences = [o.fence for o in outcomes if all_moved or o.fence in moved]
             if debug:
                 self._log_moved(queue, VERBS[verb], outcomes, moved)
             if verb is OutcomeKind.COMPLETE:
