@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Streams, and what is asked again and again by machines.
 NOT_TRACED: Final = frozenset({"Lease", "WatchJob", "Watch", "Check", "ServerReflectionInfo"})
 
+# Of no trace of their own, since each speaks of many jobs; within a trace of the caller they have spans.
+TRACED_WITHIN: Final = frozenset({"Report", "Heartbeat", "LeaseOnce"})
+
 _tracer: Tracer | None = None
 _provider: Any = None
 _nothing: Final = nullcontext()
@@ -47,11 +50,19 @@ def interceptors() -> list[Any]:
     if _provider is None:
         return []
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
-    from opentelemetry.instrumentation.grpc.filters import any_of, method_name, negate
 
-    streams = any_of(*(method_name(name) for name in sorted(NOT_TRACED)))
     intercept: Any = aio_server_interceptor
-    return [intercept(_provider, filter_=negate(streams))]
+    return [intercept(_provider, filter_=_has_span)]
+
+
+def _has_span(call: Any) -> bool:
+    """Whether an RPC, by its grpc.HandlerCallDetails, gets a span."""
+    method = call.method.rpartition("/")[2]
+    if method in NOT_TRACED:
+        return False
+    if method in TRACED_WITHIN:
+        return any(key == "traceparent" for key, _ in call.invocation_metadata or ())
+    return True
 
 
 def recording() -> Span | None:
