@@ -53,6 +53,20 @@ if ! PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then
     fi
 fi
 
+if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Prometheus"
+        # Its service would start at once and take port 9090.
+        (apt-get update -q && RUNLEVEL=1 apt-get install -q -y --no-install-recommends prometheus) \
+            >"$bin/../prometheus.log" 2>&1 || missing+=("prometheus: see .tools/prometheus.log")
+    else
+        missing+=("prometheus (make verify-deploy, make cluster): needs root and apt-get; install it from your distribution")
+    fi
+fi
+
+echo "installing what make verify-deploy checks with"
+while read -r why; do missing+=("$why"); done < <(scripts/deploy_tools.sh)
+
 echo "tools in .tools/bin: $(ls "$bin" | tr '\n' ' ')"
 for line in "${missing[@]+"${missing[@]}"}"; do echo "could not install $line"; done
 exit 0
