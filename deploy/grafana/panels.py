@@ -109,7 +109,6 @@ def _variables(board: Board) -> list[Json]:
         "label": "Queue",
         "datasource": DATASOURCE,
         "query": {"query": query, "refId": "queue"},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": True,
