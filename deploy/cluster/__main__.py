@@ -10,19 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 import tempfile
 import threading
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 from atlasqueue_server.embedded import EmbeddedPostgres
 from atlasqueue_server.store.migrations import migrate
 from deploy.cluster.processes import Children
-from deploy.cluster.topology import Cluster, ClusterError, Plan
+from deploy.cluster.topology import Cluster, ClusterError, Plan, settled_jobs
 
 LOOK_EACH_S = 1.0
 
@@ -43,8 +41,8 @@ def arguments() -> argparse.Namespace:
         "--base-port",
         type=int,
         default=plan.base_port,
-        help="servers listen on it, on it + 10, … (gRPC) and one above each (HTTP), Prometheus on "
-        "it + 99; 0: any free ports (%(default)s)",
+        help="servers listen on it, on it + 10, … (gRPC) and one above each (HTTP), metrics of "
+        "workers two above, Prometheus on it + 1000; 0: any free ports (%(default)s)",
     )
     parser.add_argument("--no-prometheus", action="store_true", help="leave Prometheus out")
     parser.add_argument(
@@ -116,21 +114,6 @@ def until_done(cluster: Cluster, jobs: int, stop: threading.Event) -> bool:
             if settled >= jobs:
                 return True
     return False
-
-
-def settled_jobs(http: str) -> dict[str, tuple[int, int]]:
-    """Jobs that succeeded and that died, by queue."""
-    found = {}
-    for queue in ("mail", "media"):
-        try:
-            with urllib.request.urlopen(f"http://{http}/v1/queues/{queue}/depth", timeout=5) as it:
-                depth = json.load(it)["depth"]
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            continue
-        found[queue] = (int(depth["succeeded"]), int(depth["dead"]))
-    return found
 
 
 def run(given: argparse.Namespace, plan: Plan, directory: Path, stop: threading.Event) -> int:

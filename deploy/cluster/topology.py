@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from deploy.cluster.processes import Child, Children, free_ports, taken_ports
 from deploy.cluster.scrape import prometheus_config
+from deploy.load.app import QUEUES
 
 APP = "deploy.load.app:app"
 READY_S = 60.0
@@ -54,6 +56,7 @@ class Cluster:
     say: Callable[[str], None]
     servers: list[Server] = field(default_factory=list)
     workers: list[Child] = field(default_factory=list)
+    worker_metrics: list[str] = field(default_factory=list)
     load: Child | None = None
     prometheus_url: str = ""
 
@@ -65,7 +68,7 @@ class Cluster:
         for server in self.servers:
             _until_answers(server.child, f"http://{server.http}/readyz")
             self.say(f"{server.child.name} is ready")
-        self._start_workers()
+        self._start_workers(ports[2 * self.plan.servers : -1])
         self._start_load()
         self._start_prometheus(ports[-1])
 
@@ -82,11 +85,13 @@ class Cluster:
         )
         self.servers.append(Server(child, f"127.0.0.1:{grpc}", f"127.0.0.1:{http}"))
 
-    def _start_workers(self) -> None:
-        for number in range(1, self.plan.workers + 1):
+    def _start_workers(self, ports: list[int]) -> None:
+        for number, port in enumerate(ports, start=1):
             name = f"worker-{number}"
             command = ["atlasqueue_worker", "run", APP, "--server", self.addresses()]
             command += ["--slots", str(self.plan.slots), "--name", name]
+            command += ["--metrics-port", str(port)]
+            self.worker_metrics.append(f"127.0.0.1:{port}")
             self.workers.append(self.children.module(name, *command))
 
     def _start_load(self) -> None:
@@ -104,7 +109,9 @@ class Cluster:
         directory = self.children.directory / "prometheus"
         directory.mkdir()
         config = directory / "prometheus.yml"
-        config.write_text(prometheus_config([server.http for server in self.servers]))
+        config.write_text(
+            prometheus_config([server.http for server in self.servers], self.worker_metrics)
+        )
         child = self.children.start(
             "prometheus",
             program,
@@ -120,9 +127,10 @@ class Cluster:
 
 def _ports(plan: Plan) -> list[int]:
     if plan.base_port == 0:
-        return free_ports(2 * plan.servers + 1)
+        return free_ports(2 * plan.servers + plan.workers + 1)
     ports = [plan.base_port + STEP * n + offset for n in range(plan.servers) for offset in (0, 1)]
-    ports.append(plan.base_port + 99)
+    ports += [plan.base_port + 2 + STEP * n for n in range(plan.workers)]
+    ports.append(plan.base_port + 1000)
     if taken := taken_ports(ports):
         wrong = ", ".join(map(str, taken))
         raise ClusterError(
@@ -147,3 +155,18 @@ def _until_answers(child: Child, url: str) -> None:
 def tail(log: Path) -> str:
     """The last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+
+
+def settled_jobs(http: str) -> dict[str, tuple[int, int]]:
+    """Jobs that succeeded and that died, by queue."""
+    found = {}
+    for queue in QUEUES:
+        try:
+            with urllib.request.urlopen(f"http://{http}/v1/queues/{queue}/depth", timeout=5) as it:
+                depth = json.load(it)["depth"]
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            continue
+        found[queue] = (int(depth["succeeded"]), int(depth["dead"]))
+    return found

@@ -28,7 +28,9 @@ def source(dashboard: dict[str, Any]) -> str:
         "import type { Loose } from './loose';",
     ]
     for form, module in PLUGINS.items():
-        path = f"@grafana/schema/dist/esm/raw/composable/{form}/panelcfg/x/{module}PanelCfg_types.gen"
+        path = (
+            f"@grafana/schema/dist/esm/raw/composable/{form}/panelcfg/x/{module}PanelCfg_types.gen"
+        )
         lines.append(f"import type * as {form} from '{path}';")
     frame = {key: value for key, value in dashboard.items() if key != "panels"}
     lines.append(_constant("dashboard", "Loose<Dashboard>", frame))
