@@ -16,9 +16,17 @@ from typing import Any
 CHECK = Path(__file__).parent / "check"
 # Our form of panel → module of its plugin's types, and the name of its custom field settings.
 PLUGINS = {"timeseries": "TimeSeries", "stat": "Stat"}
-_OPTIONS = (
-    "--noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext"
-).split()
+_OPTIONS = [
+    "--noEmit",
+    "--strict",
+    "--skipLibCheck",
+    "--target",
+    "es2022",
+    "--module",
+    "nodenext",
+    "--moduleResolution",
+    "nodenext",
+]
 
 
 def source(dashboard: dict[str, Any]) -> str:
