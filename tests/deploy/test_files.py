@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -47,3 +49,24 @@ def test_panels_ask_the_datasource_of_the_variable() -> None:
                 assert panel["targets"]
                 assert panel["datasource"] == DATASOURCE
                 assert all(target["datasource"] == DATASOURCE for target in panel["targets"])
+
+
+def test_the_image_can_use_the_lock_as_constraints() -> None:
+    """pip refused them for an extra (`psycopg[binary]`), and no linter of Dockerfiles sees that."""
+    line = re.search(
+        r"^RUN (sed .*) requirements.lock >",
+        (static.DEPLOY / "Dockerfile").read_text(),
+        re.MULTILINE,
+    )
+    assert line
+    made = subprocess.run(
+        ["bash", "-c", f"{line[1]} requirements.lock"],
+        cwd=static.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    pinned = re.compile(r"[A-Za-z0-9._-]+==[^ \[\\]+( ; .*[^\\ ])?")
+    wrong = [it for it in made.splitlines() if not it.startswith("#") and not pinned.fullmatch(it)]
+    assert wrong == []
+    assert len(made.splitlines()) > 40
