@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ import typer
 from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
 from atlasqueue_worker import tracing
-from atlasqueue_worker.app import App
+from atlasqueue_worker.app import App, AppNotFound, load_app
 from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.worker import Worker
 
@@ -167,22 +166,10 @@ def serve_metrics(host: str, port: int) -> WorkerMetrics:
 
 def load(application: str) -> App:
     """The App that MODULE:APP names. Raises typer.BadParameter, saying what is wrong."""
-    module_name, _, attribute = application.partition(":")
-    if not module_name or not attribute:
-        raise typer.BadParameter(f"{application!r} must be MODULE:APP, as in my_package.jobs:app")
-    sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise typer.BadParameter(
-            f"there is no module {error.name}: run from its directory"
-        ) from error
-    app = getattr(module, attribute, None)
-    if not isinstance(app, App):
-        raise typer.BadParameter(f"{module_name} has no App named {attribute}")
-    if not app.registrations:
-        raise typer.BadParameter(f"{application} has no handlers: register some with @app.job(...)")
-    return app
+        return load_app(application)
+    except AppNotFound as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def configure_logs(level: str, style: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atlasqueue.tracing import SYSTEM, provider_from_environment
-from atlasqueue_worker.app import Handler
+from atlasqueue_worker.app import Dress, Handler
 from atlasqueue_worker.job import JobContext
 from atlasqueue_worker.outcomes import Cancel, Release, Snooze
 
@@ -32,7 +32,7 @@ def configure() -> Callable[[], None] | None:
     return end
 
 
-def dress() -> Callable[[Handler, bool], Handler] | None:
+def dress() -> Dress | None:
     """What gives handlers their spans; None when this program has set up no tracer provider."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):

@@ -18,7 +18,7 @@ from atlasqueue.channel import Tls, parse_addresses
 from atlasqueue.errors import SessionSuperseded
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker import tracing
-from atlasqueue_worker.app import App
+from atlasqueue_worker.app import App, Dress
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.heartbeater import Heartbeater
 from atlasqueue_worker.held import Held
@@ -104,16 +104,17 @@ class Worker:
         self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
         self._metrics = metrics
         report: Callable[[JobOutcome], None] = self.reporter.report
+        dresses: list[Dress] = []
         if metrics is not None:
             metrics.watch(self, set(app.registrations))
-            app = app.dressed(metrics.timed)
+            dresses.append(metrics.timed)
             report = metrics.counting(report, self.held)
         if (dress := tracing.dress()) is not None:
-            app = app.dressed(dress)
+            dresses.append(dress)
         # An unconfigured structlog lets everything through: a line a job is for who asked for it.
         if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
             report = logging_outcomes(report, self.held, self._session)
-        self.executor = Executor(app, slots, report, self._tell)
+        self.executor = Executor(app, slots, report, self._tell, dresses)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()
         )
