@@ -23,6 +23,7 @@ from atlasqueue_server import traces
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.cancel_many import ManyCanceller
 from atlasqueue_server.domain.checkup import Checkup
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
@@ -131,10 +132,13 @@ class Application:
 
     def _bind(self) -> list[Rpc]:
         canceller = Canceller(self.database, self.jobs, self.signals, self.metrics.journal)
+        many_canceller = ManyCanceller(
+            self.database, self.queues, self.jobs, self.signals, self.metrics.journal
+        )
         dead_letters = DeadLetters(self.database, self.queues, self.signals, self.metrics.journal)
         services = {
             job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: JobHandlers(
-                self.enqueuer, self.jobs, canceller, self.watcher
+                self.enqueuer, self.jobs, canceller, many_canceller, self.watcher
             ),
             worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
                 self.workers,

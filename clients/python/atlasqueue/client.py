@@ -20,6 +20,7 @@ from atlasqueue.errors import (
 )
 from atlasqueue.ids import new_job_id
 from atlasqueue.jobs import (
+    CancelledJobs,
     Job,
     JobState,
     NewJob,
@@ -173,6 +174,50 @@ class Client:
         request = job_service_pb2.CancelJobRequest(queue=queue, job_id=job_id)
         response = self._calls.call(lambda stubs: stubs.jobs.CancelJob, request)
         return JobState(response.state)
+
+    def cancel_many(
+        self,
+        queue: str,
+        *,
+        state: JobState = JobState.UNSPECIFIED,
+        kind: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> CancelledJobs:
+        """Cancels the jobs of a queue that fit, or with `dry_run` only tells which those are.
+
+        Args:
+            queue: whose jobs.
+            state: SCHEDULED, READY or LEASED; default: any of the three. A job that leaves it first is spared.
+            kind: only jobs of this kind.
+            created_after: only jobs enqueued at or after this time.
+            created_before: only jobs enqueued before this time; without it jobs that are enqueued meanwhile
+                may be among them.
+            dry_run: cancel nothing.
+            progress: is called with the number of jobs so far.
+
+        Raises QueueNotFound, InvalidField.
+        """
+        request = job_service_pb2.CancelJobsRequest(
+            queue=queue,
+            state=state.value,
+            kind=kind,
+            created_after=to_timestamp(created_after) if created_after else None,
+            created_before=to_timestamp(created_before) if created_before else None,
+            dry_run=dry_run,
+        )
+        done = CancelledJobs()
+        while True:
+            response = self._calls.call(lambda stubs: stubs.jobs.CancelJobs, request)
+            done.cancelled.extend(response.cancelled_job_ids)
+            done.requested.extend(response.requested_job_ids)
+            if progress is not None:
+                progress(len(done.cancelled) + len(done.requested))
+            if not response.next_page_token:
+                return done
+            request.page_token = response.next_page_token
 
     def watch(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Iterator[Job]:
         """The job now, then at each change, until it has settled. Goes on when a server goes away.
