@@ -24,7 +24,7 @@ def prepared(app: App, threads: Executor, dresses: Sequence[Dress]) -> dict[str,
     Raises ValueError when a subprocess could not find the app.
     """
     return {
-        kind: _dressed(_prepared(registration, app, threads), dresses)
+        kind: _dressed(prepare(registration, app, threads), dresses)
         for kind, registration in app.registrations.items()
     }
 
@@ -36,7 +36,8 @@ def _dressed(registration: Registration, dresses: Sequence[Dress]) -> Registrati
     return registration
 
 
-def _prepared(registration: Registration, app: App, threads: Executor) -> Registration:
+def prepare(registration: Registration, app: App, threads: Executor) -> Registration:
+    """One registration with what stands around its handler. Raises ValueError as `prepared`."""
     if registration.subprocess:
         if app.name is None:
             raise ValueError(
@@ -49,7 +50,7 @@ def _prepared(registration: Registration, app: App, threads: Executor) -> Regist
     elif registration.is_async:
         innermost = cast(Next, registration.handler)
     else:
-        innermost = partial(_in_thread, threads, registration.handler)
+        innermost = partial(in_thread, threads, registration.handler)
     return replace(registration, handler=around(app.middlewares, innermost), is_async=True)
 
 
@@ -65,7 +66,7 @@ def _through(middleware: Middleware, run: Next, job: JobContext) -> Awaitable[An
     return middleware(job, run)
 
 
-async def _in_thread(threads: Executor, handler: Handler, job: JobContext) -> Any:
+async def in_thread(threads: Executor, handler: Handler, job: JobContext) -> Any:
     """A plain handler in a thread. A cancel does not end it: it looks for itself, as ever."""
 
     def call() -> tuple[Any, BaseException | None]:

@@ -1,6 +1,7 @@
 """The fixtures' plugins, by theme."""
 
 pytest_plugins = [
+    "pytester",
     "tests.plugins.postgres",
     "tests.plugins.allowed_skips",
     "tests.plugins.server",
