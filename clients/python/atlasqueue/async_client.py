@@ -47,6 +47,8 @@ class AsyncClient:
         tls: files for TLS; default: plain text.
         timeout: seconds that one try of a call may take.
         retry_for: seconds for which a call is repeated while no server answers.
+        before_enqueue: functions that see each new job before it is sent and return it, or another one;
+            called in order. What one raises, the caller gets, and nothing is sent.
 
     Every call is safe to repeat and is repeated: the ids of jobs are made before they are sent.
     Raises subclasses of AtlasQueueError.
@@ -59,8 +61,10 @@ class AsyncClient:
         tls: Tls | None = None,
         timeout: float = 10.0,
         retry_for: float = 30.0,
+        before_enqueue: Sequence[Callable[[NewJob], NewJob]] = (),
     ) -> None:
         self._calls = AsyncCalls(addresses, tls=tls, timeout=timeout, retry_for=retry_for)
+        self._before_enqueue = tuple(before_enqueue)
         self.queues = AsyncQueues(self._calls)
         self.dead_letters = AsyncDeadLetters(self._calls)
 
@@ -101,11 +105,17 @@ class AsyncClient:
         job = NewJob(
             queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
         )
-        message = new_job_to_proto(job, job_id or new_job_id())
+        job = self._seen(job)
+        message = new_job_to_proto(job, job.job_id or new_job_id())
         with producing([message]) as metadata:
             request = job_service_pb2.EnqueueRequest(job=message)
             response = await self._calls.call(lambda stubs: stubs.jobs.Enqueue, request, metadata)
         return str(response.job_id)
+
+    def _seen(self, job: NewJob) -> NewJob:
+        for function in self._before_enqueue:
+            job = function(job)
+        return job
 
     async def enqueue_many(
         self, jobs: Iterable[NewJob], *, progress: Callable[[int], None] | None = None
@@ -117,6 +127,8 @@ class AsyncClient:
         """
         job_ids: list[str] = []
         errors: dict[int, AtlasQueueError] = {}
+        if self._before_enqueue:
+            jobs = map(self._seen, jobs)
         messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
         for batch in batches(messages):
             with producing(batch) as metadata:
