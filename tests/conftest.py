@@ -1,7 +1,6 @@
 """The fixtures' plugins, by theme."""
 
 pytest_plugins = [
-    "pytester",
     "tests.plugins.postgres",
     "tests.plugins.allowed_skips",
     "tests.plugins.server",

@@ -60,45 +60,39 @@ async def test_a_handler_in_a_subprocess_sees_its_job(
     assert saw["headers"] == {"a": "b"}
 
 
-@pytest.mark.parametrize(
-    ("how", "type_", "says"),
-    [
-        ("segfault", "HandlerDied", "killed by SIGSEGV"),
-        ("exit", "HandlerDied", "exit code 7 and no outcome"),
-        ("kill", "HandlerDied", "memory runs out"),
-        ("sys.exit", "RuntimeError", "raised SystemExit: enough"),
-        ("raise", "KeyError", "no such thing"),
-    ],
-)
-async def test_however_it_dies_is_a_failure_of_the_job_alone(
-    server: RunningServer, client: AsyncClient, how: str, type_: str, says: str
-) -> None:
-    async with working(server, app) as worker:
-        job_id = await client.enqueue(QUEUE, "end", how.encode(), retry_policy=ONCE)
-        await soon(lambda: worker.completed == 1)
-        job = await client.get(job_id)
-    (failure,) = job.failures
-    assert job.state is JobState.DEAD
-    assert failure.cause is FailureCause.FAILED
-    assert failure.type == type_
-    assert says in failure.message
-    assert job.crashes == 0
-    if how == "segfault":
-        assert "in end" in failure.stack, "the stack of the crash is told"
+DEATHS = {
+    b"segfault": ("HandlerDied", "killed by SIGSEGV"),
+    b"exit": ("HandlerDied", "exit code 7 and no outcome"),
+    b"kill": ("HandlerDied", "memory runs out"),
+    b"sys.exit": ("RuntimeError", "raised SystemExit: enough"),
+    b"raise": ("KeyError", "no such thing"),
+}
+OUTCOMES = {
+    b"retry": (JobState.SCHEDULED, 1),
+    b"reject": (JobState.DEAD, 1),
+    b"snooze": (JobState.SCHEDULED, 0),
+}
 
 
-@pytest.mark.parametrize(
-    ("how", "state"), [("retry", "SCHEDULED"), ("reject", "DEAD"), ("snooze", "SCHEDULED")]
-)
-async def test_outcomes_come_through_the_pipe(
-    server: RunningServer, client: AsyncClient, how: str, state: str
+async def test_however_it_ends_is_told_and_only_of_its_job(
+    server: RunningServer, client: AsyncClient
 ) -> None:
-    async with working(server, app) as worker:
-        job_id = await client.enqueue(QUEUE, "end", how.encode())
-        await soon(lambda: worker.completed == 1)
-        job = await client.get(job_id)
-    assert job.state is JobState[state]
-    assert job.attempt == (0 if how == "snooze" else 1)
+    async with working(server, app, slots=2) as worker:
+        deaths = {how: await client.enqueue(QUEUE, "end", how, retry_policy=ONCE) for how in DEATHS}
+        outcomes = {how: await client.enqueue(QUEUE, "end", how) for how in OUTCOMES}
+        await soon(lambda: worker.completed == len(DEATHS) + len(OUTCOMES))
+        for how, (state, attempt) in OUTCOMES.items():
+            job = await client.get(outcomes[how])
+            assert (job.state, job.attempt) == (state, attempt), how
+        for how, (type_, says) in DEATHS.items():
+            job = await client.get(deaths[how])
+            (failure,) = job.failures
+            assert job.state is JobState.DEAD
+            assert (failure.cause, failure.type) == (FailureCause.FAILED, type_)
+            assert says in failure.message
+            assert job.crashes == 0
+            if how == b"segfault":
+                assert "in end" in failure.stack, "the stack of the crash is told"
 
 
 async def test_a_checkpoint_survives_the_crash_of_its_handler(
