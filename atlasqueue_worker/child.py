@@ -26,6 +26,7 @@ from atlasqueue_worker.job import JobContext, LeaseState
 from atlasqueue_worker.outcomes import Cancel, completed, ended
 
 PR_SET_PDEATHSIG = 1
+ALARM_S = 10
 
 
 class ChildJob(JobContext):
@@ -89,7 +90,8 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     link.send(Frame.OUTCOME, outcome.SerializeToString())
-    # The worker ends this process, with all that the handler left behind.
+    # The worker ends this process, with all that the handler left behind; the alarm is for one that is gone.
+    signal.alarm(ALARM_S)
     signal.pause()
 
 
