@@ -28,9 +28,9 @@ async def begin(address: str) -> None:
     """What every deploy does."""
     async with AsyncClient(address) as client:
         await asyncio.gather(*(start(client, EVERY) for _ in range(10)))
-        say(
-            f"  started the chain ten times at once: {(await client.queues.depth(QUEUE)).scheduled} job"
-        )
+        depth = await client.queues.depth(QUEUE)
+        # Its time may have come already.
+        say(f"  started the chain ten times at once: {depth.scheduled + depth.ready} job")
 
 
 async def until_ticked(log: Path, count: int) -> None:
