@@ -27,7 +27,7 @@ def a_role(url: str, *grants: str) -> Iterator[str]:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(sql.SQL("create role {} login password {}").format(name, password))
         for grant in grants:
-            admin.execute(sql.SQL(grant).format(name))  # type: ignore[arg-type]
+            admin.execute(sql.SQL(grant).format(name))
         try:
             yield with_user(url, role, password)
         finally:

@@ -17,7 +17,9 @@ from atlasqueue_server.model import limits
 from tests.factories import execute
 from tests.sql_enqueue.conftest import GRANTS, a_role
 
-CONSTANT = re.compile(r"^ *(\w+) constant (?:integer|double precision|text) := '?([^()]+?)'?;$", re.M)
+CONSTANT = re.compile(
+    r"^ *(\w+) constant (?:integer|double precision|text) := '?([^()]+?)'?;$", re.M
+)
 
 
 async def test_its_bounds_are_those_of_the_model(admin: Any) -> None:
