@@ -140,12 +140,17 @@ class Lane:
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
         async with self._statement:
+            began = time.monotonic()
             try:
                 rows = await lease_jobs_if_ready(self._database, self.queue, self._orders(chosen))
             finally:
                 for session in chosen:
                     session.reserved -= 1
                     session.looked_at(self.queue)
+            if self._swept_at >= began:
+                took_s = time.monotonic() - began
+                for watermark in self._watermarks.values():
+                    watermark.window_took(took_s)
             if rows:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
