@@ -19,9 +19,6 @@ EXAMPLES = sorted(
 
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_an_example_does_what_its_readme_says(name: str) -> None:
-    schema = (ROOT / "migrations" / "schema.sql").read_text()
-    if name == "web_app" and "FUNCTION atlasqueue.enqueue(" not in schema:
-        pytest.skip("the schema has no function atlasqueue.enqueue yet")
     page = ROOT / "examples" / name / "README.md"
     await run(steps_of(page, {"python -m": f"{sys.executable} -m"}), ROOT)
 
