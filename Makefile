@@ -86,14 +86,16 @@ format: $(STAMP) ## Format code and contract
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/buf format -w proto
 
-generate: $(STAMP) ## Generate the stubs, the sync client, schema.sql and the code in docs/learn
+generate: $(STAMP) ## Generate the stubs, the OpenAPI document, the sync client, schema.sql and the code in docs/learn
 	@$(BIN)/python scripts/generate.py
+	@$(BIN)/python -m scripts.openapi
 	@$(BIN)/python scripts/async_to_sync.py
 	@$(BIN)/python scripts/dump_schema.py
 	@$(BIN)/python scripts/book.py
 
 verify: $(STAMP) ## Fail when generated files differ from their sources, or the contract breaks its last release
 	@$(BIN)/python scripts/generate.py --check
+	@$(BIN)/python -m scripts.openapi --check
 	@$(BIN)/python scripts/async_to_sync.py --check
 	@$(BIN)/python scripts/dump_schema.py --check
 	@$(BIN)/python scripts/book.py --check

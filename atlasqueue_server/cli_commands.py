@@ -76,7 +76,7 @@ def how_to_talk(config: ServerConfig) -> str:
     job = '{"kind": "greet", "payload": "aGVsbG8="}'
     return f"""\
 gRPC  {grpc}
-HTTP  {rest}   (/metrics, /healthz, /readyz)
+HTTP  {rest}   (/docs, /metrics, /healthz, /readyz)
 
 Enqueue a job, look at the queue:
   curl --json '{job}' {rest}/v1/queues/default/jobs

@@ -5,48 +5,42 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from google.rpc.code_pb2 import (
-    INVALID_ARGUMENT,
-    NOT_FOUND,
-    PERMISSION_DENIED,
-    RESOURCE_EXHAUSTED,
-    UNIMPLEMENTED,
-)
 from google.rpc.status_pb2 import Status
 from starlette.responses import Response
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.rpc.errors import http_status, retry_after_s
+from atlasqueue_server.rpc.errors import ANSWERS, http_status, refusal, retry_after_s
 
 # Pure Python turns a message of this size into JSON in about 5 ms; beyond, a thread does it so that
 # heartbeats do not wait for it.
 THREAD_BYTES: Final = 64 * limits.KIB
 
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 
 
 class HttpError(Exception):
     """A refusal that only HTTP knows. Carries the response."""
 
-    def __init__(self, http: int, code: int, message: str, **headers: str) -> None:
+    def __init__(self, reason: str, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.response = status_response(Status(code=code, message=message), http, headers)
+        self.response = status_response(refusal(reason, message), ANSWERS[reason].http, headers)
 
 
 def no_such_path(path: str) -> HttpError:
     """404."""
-    return HttpError(404, NOT_FOUND, f"no such path: {path[:200]}")
+    return HttpError("PATH_NOT_FOUND", f"no such path: {path[:200]}")
 
 
-def wrong_method(method: str, allowed: list[str]) -> HttpError:
+def wrong_method(method: str, allowed: Iterable[str]) -> HttpError:
     """405."""
     names = ", ".join(sorted(allowed))
     return HttpError(
-        405, UNIMPLEMENTED, f"{method[:20]} is not for this path: use {names}", allow=names
+        "METHOD_NOT_ALLOWED", f"{method[:20]} is not for this path: use {names}", allow=names
     )
 
 
@@ -54,23 +48,18 @@ def too_large() -> HttpError:
     """413. The connection is closed, for the rest of the body is not read."""
     mib = limits.MESSAGE_BYTES_MAX // limits.MIB
     return HttpError(
-        413,
-        RESOURCE_EXHAUSTED,
-        f"the body is over {mib} MiB: send less at once",
-        connection="close",
+        "BODY_TOO_LARGE", f"the body is over {mib} MiB: send less at once", connection="close"
     )
 
 
 def wrong_media_type(why: str) -> HttpError:
     """415."""
-    return HttpError(415, INVALID_ARGUMENT, why)
+    return HttpError("UNSUPPORTED_MEDIA_TYPE", why)
 
 
 def foreign_origin(origin: str) -> HttpError:
     """403."""
-    return HttpError(
-        403, PERMISSION_DENIED, f"pages of {origin[:200]} may not change anything here"
-    )
+    return HttpError("FOREIGN_ORIGIN", f"pages of {origin[:200]} may not change anything here")
 
 
 def to_tree(message: Message) -> dict[str, Any]:
@@ -92,7 +81,7 @@ async def encode(message: Message) -> bytes:
 
 def json_response(body: bytes, http: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response of JSON."""
-    return Response(body + b"\n", http, headers, media_type=_JSON)
+    return Response(body + b"\n", http, headers, media_type=JSON)
 
 
 def status_response(

@@ -1,4 +1,4 @@
-"""The HTTP application: REST, /metrics, /healthz, /readyz.
+"""The HTTP application: REST with its /openapi.json and /docs, /metrics, /healthz, /readyz.
 
 /healthz answers while the process lives: restart it when that fails. /readyz answers 200 only while
 calls make sense here: send no traffic when that fails.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlasqueue_server.http.answers import dump, json_response
+from atlasqueue_server.http.answers import dump, json_response, wrong_method
+from atlasqueue_server.http.description import docs, openapi
 from atlasqueue_server.http.transcode import Transcoder
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.rpc.binding import Rpc
@@ -52,11 +54,19 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
             Route("/metrics", exposition),
             Route("/healthz", alive),
             Route("/readyz", ready),
-        ]
+            Route("/openapi.json", openapi),
+            Route("/docs", docs),
+        ],
+        exception_handlers={405: _wrong_method},
     )
     # Not a Mount, whose pattern passes over paths with a newline in them.
     app.router.default = Transcoder(rpcs)
     return app
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    allowed = (cast(HTTPException, error).headers or {}).get("Allow", "GET")
+    return wrong_method(request.method, allowed.split(", ")).response
 
 
 async def _checks(readiness: Readiness) -> Mapping[str, str]:

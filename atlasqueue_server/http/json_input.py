@@ -92,6 +92,9 @@ def merge(tree: Any, message: Message) -> None:
 
 def find_field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
     """The field called `name`, in snake_case or lowerCamelCase."""
+    # Lone surrogates are an error to the library, and no field has any character beyond ASCII.
+    if not name.isascii():
+        return None
     found = descriptor.fields_by_name.get(name)
     if found is None:
         found = descriptor.fields_by_camelcase_name.get(name)

@@ -64,7 +64,7 @@ def _resolve(descriptor: Descriptor, path: list[str], name: str) -> FieldDescrip
         field = find_field(descriptor, part)
         if field is None:
             names = ", ".join(known.camelcase_name for known in descriptor.fields)
-            raise InvalidField.of(name, f"is no parameter here; there are {names}")
+            raise InvalidField.of(name or '""', f"is no parameter here; there are {names}")
     assert field is not None
     if is_map(field) or plain_message(field):
         raise InvalidField.of(name, "is an object: set its fields, as in filter.kind=resize")

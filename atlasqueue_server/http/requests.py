@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from atlasqueue_server.http import answers, json_input
-from atlasqueue_server.http.streams import SSE
+from atlasqueue_server.http.answers import JSON
+from atlasqueue_server.http.streams import NDJSON, SSE
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField
-
-_JSON: Final = "application/json"
 
 
 def raw_path(request: Request) -> str:
@@ -22,9 +21,10 @@ def raw_path(request: Request) -> str:
     return raw.decode("latin-1") if raw else str(request.scope["path"])
 
 
-def wants_sse(request: Request) -> bool:
-    """Whether the client asks for Server-Sent Events."""
-    return SSE in request.headers.get("accept", "")
+def wanted_stream(request: Request) -> str:
+    """How the client wants the events of a stream: SSE, NDJSON, or JSON for the last of them alone."""
+    accepted = request.headers.get("accept", "")
+    return next((kind for kind in (SSE, NDJSON, JSON) if kind in accepted), NDJSON)
 
 
 def refuse_foreign_origin(request: Request) -> None:
@@ -78,9 +78,9 @@ async def _read_body(request: Request) -> bytes:
 
 def _check_media_type(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != _JSON:
+    if media_type != JSON:
         raise answers.wrong_media_type(
-            f'the body must be JSON: send the header "Content-Type: {_JSON}"'
+            f'the body must be JSON: send the header "Content-Type: {JSON}"'
         )
     if request.headers.get("content-encoding", "identity") != "identity":
         raise answers.wrong_media_type("the body must not be compressed")

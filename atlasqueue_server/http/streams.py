@@ -1,6 +1,7 @@
-"""Server streams over HTTP: a line of JSON an event, or Server-Sent Events.
+"""Server streams over HTTP: a line of JSON an event, Server-Sent Events, or the last event alone.
 
-The latter for clients that send `Accept: text/event-stream`.
+By what the client accepts: `text/event-stream` for the second, `application/json` for the third, which
+is a long poll: the answer comes when the stream has ended.
 
 An error after the first event cannot change the HTTP status any more; it comes as the last line,
 `{"error": {…}}`, or as an event named `error`.
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from google.protobuf.message import Message
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
@@ -55,6 +58,39 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, bounded)
         finally:
             await self._rest.aclose()
+
+
+async def last_event(events: AsyncGenerator[Message, None], receive: Receive) -> Message | None:
+    """Wait for the end of the stream; its last event, or None when there was none.
+
+    Raises:
+        ClientDisconnect: the client went; the stream is closed.
+        RpcFailure: the stream failed.
+    """
+    reading = asyncio.create_task(_last(events))
+    leaving = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise ClientDisconnect
+        return reading.result()
+    finally:
+        for task in (reading, leaving):
+            task.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+
+
+async def _last(events: AsyncGenerator[Message, None]) -> Message | None:
+    newest = None
+    async with aclosing(events):
+        async for event in events:
+            newest = event
+    return newest
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _lines(

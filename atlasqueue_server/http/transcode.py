@@ -6,12 +6,10 @@ Calls the bound RPCs, the same ones that gRPC serves, so validation and errors e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from google.api import annotations_pb2
-from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from starlette.requests import ClientDisconnect, Request
@@ -23,9 +21,10 @@ from atlasqueue_server.http.requests import (
     raw_path,
     read_json_body,
     refuse_foreign_origin,
-    wants_sse,
+    wanted_stream,
 )
-from atlasqueue_server.http.streams import EventStream
+from atlasqueue_server.http.rules import rules_of
+from atlasqueue_server.http.streams import SSE, EventStream, last_event
 from atlasqueue_server.http.templates import Template, compile_template
 from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.rpc.binding import Rpc
@@ -61,7 +60,11 @@ class Transcoder:
     """An ASGI app that answers every HTTP path of `rpcs`."""
 
     def __init__(self, rpcs: Sequence[Rpc]) -> None:
-        self._routes = [route for rpc in rpcs for route in _routes(rpc)]
+        self._routes = [
+            Route(rule.method, compile_template(rule.template), rule.body, rpc)
+            for rpc in rpcs
+            for rule in rules_of(rpc.descriptor)
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -77,7 +80,7 @@ class Transcoder:
             route, values = self._find(request.method, raw_path(request))
             message = await _read(request, route, values)
             if route.rpc.descriptor.server_streaming:
-                return await _stream(route.rpc, message, wants_sse(request))
+                return await _stream(route.rpc, message, request)
             answer = await route.rpc.unary(message, _TRANSPORT)
             return answers.json_response(await answers.encode(answer))
         except answers.HttpError as error:
@@ -100,22 +103,6 @@ class Transcoder:
                 return route, values
             allowed.append(route.method)
         raise answers.wrong_method(method, allowed) if allowed else answers.no_such_path(path)
-
-
-def _routes(rpc: Rpc) -> Iterator[Route]:
-    options = rpc.descriptor.GetOptions()
-    if not options.HasExtension(annotations_pb2.http):
-        return
-    rule = options.Extensions[annotations_pb2.http]
-    for binding in (rule, *rule.additional_bindings):
-        yield _route(rpc, binding)
-
-
-def _route(rpc: Rpc, rule: HttpRule) -> Route:
-    kind = rule.WhichOneof("pattern")
-    if kind == "custom" or rule.response_body:
-        raise ValueError(f"{rpc.name}: custom methods and response_body are not supported")
-    return Route(kind.upper(), compile_template(getattr(rule, kind)), rule.body, rpc)
 
 
 async def _read(request: Request, route: Route, values: dict[str, str]) -> Message:
@@ -148,12 +135,12 @@ def _set(message: Message, path: str, value: str) -> None:
         raise InvalidField.of(path, "must be the same in the body and in the path")
 
 
-async def _stream(rpc: Rpc, message: Message, sse: bool) -> Response:
+async def _stream(rpc: Rpc, message: Message, request: Request) -> Response:
     events = rpc.stream(message, _TRANSPORT)
+    kind = wanted_stream(request)
+    if kind == answers.JSON:
+        last = await last_event(events, request.receive)
+        return answers.json_response(await answers.encode(last or rpc.response_class()))
     # Awaited before the answer begins, so that an error of the call has its HTTP status.
-    first = await _next(events)
-    return EventStream(first, events, sse=sse)
-
-
-async def _next(events: AsyncGenerator[Message, None]) -> Message | None:
-    return await anext(events, None)
+    first = await anext(events, None)
+    return EventStream(first, events, sse=kind == SSE)

@@ -35,10 +35,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a reason is answered. `retry_after_s`: when a repeat makes sense, or None for never."""
+    """How a reason is answered.
+
+    `retry_after_s`: when a repeat makes sense, or None for never. `http`: the HTTP status where it is
+    not that of the code.
+    """
 
     code: grpc.StatusCode
     retry_after_s: float | None = None
+    http: int | None = None
 
 
 ANSWERS: Final[dict[str, Answer]] = {
@@ -57,12 +62,19 @@ ANSWERS: Final[dict[str, Answer]] = {
     "SHUTTING_DOWN": Answer(grpc.StatusCode.UNAVAILABLE, 0.0),
     "OVERLOADED": Answer(grpc.StatusCode.UNAVAILABLE, 1.0),
     "INTERNAL": Answer(grpc.StatusCode.INTERNAL),
+    # Of HTTP alone.
+    "PATH_NOT_FOUND": Answer(grpc.StatusCode.NOT_FOUND),
+    "METHOD_NOT_ALLOWED": Answer(grpc.StatusCode.UNIMPLEMENTED, http=405),
+    "BODY_TOO_LARGE": Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, http=413),
+    "UNSUPPORTED_MEDIA_TYPE": Answer(grpc.StatusCode.INVALID_ARGUMENT, http=415),
+    "FOREIGN_ORIGIN": Answer(grpc.StatusCode.PERMISSION_DENIED),
 }
 
 # As google/rpc/code.proto maps them.
 _HTTP_STATUS: Final[dict[int, int]] = {
     grpc.StatusCode.INVALID_ARGUMENT.value[0]: 400,
     grpc.StatusCode.FAILED_PRECONDITION.value[0]: 400,
+    grpc.StatusCode.PERMISSION_DENIED.value[0]: 403,
     grpc.StatusCode.NOT_FOUND.value[0]: 404,
     grpc.StatusCode.ALREADY_EXISTS.value[0]: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]: 429,
@@ -93,7 +105,7 @@ def to_status(
     if not isinstance(error, AtlasQueueError) or error.reason not in ANSWERS:
         return _internal(error, rpc)
     answer = ANSWERS[error.reason]
-    status = _status(answer, error.reason, str(error) or error.reason, metadata)
+    status = refusal(error.reason, str(error) or error.reason, metadata)
     if isinstance(error, InvalidField):
         status.details.add().Pack(_bad_request(error.violations))
     if answer.retry_after_s is not None:
@@ -113,9 +125,22 @@ def grpc_code(status: Status) -> grpc.StatusCode:
     return _CODES[status.code]
 
 
+def refusal(reason: str, message: str, metadata: Mapping[str, str] | None = None) -> Status:
+    """The status for one of ANSWERS, with its reason as the first detail."""
+    code = ANSWERS[reason].code.value[0]
+    status = Status(code=code, message=_cut(message, _MESSAGE_BYTES_MAX))
+    status.details.add().Pack(ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}))
+    return status
+
+
 def http_status(status: Status) -> int:
     """The HTTP status of `status`."""
-    return _HTTP_STATUS.get(status.code, 500)
+    return http_of_code(status.code)
+
+
+def http_of_code(code: int) -> int:
+    """The HTTP status of a gRPC code."""
+    return _HTTP_STATUS.get(code, 500)
 
 
 def retry_after_s(status: Status) -> float | None:
@@ -130,20 +155,11 @@ def retry_after_s(status: Status) -> float | None:
 def _internal(error: BaseException, rpc: str) -> Status:
     incident = uuid.uuid4().hex[:12]
     _log.error("internal error", rpc=rpc, incident=incident, exc_info=error)
-    return _status(
-        ANSWERS["INTERNAL"],
+    return refusal(
         "INTERNAL",
         f"internal error; the server's log has the details under id {incident}",
         {"incident": incident},
     )
-
-
-def _status(
-    answer: Answer, reason: str, message: str, metadata: Mapping[str, str] | None
-) -> Status:
-    status = Status(code=answer.code.value[0], message=_cut(message, _MESSAGE_BYTES_MAX))
-    status.details.add().Pack(ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}))
-    return status
 
 
 def _bad_request(violations: Sequence[Violation]) -> BadRequest:

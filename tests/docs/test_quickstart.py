@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.docs.pages import ROOT
@@ -14,34 +16,39 @@ from tests.plugins.server import RunningServer
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-async def test_the_quickstart_prints_the_result(server: RunningServer, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    handler, producer = PYTHON.findall(readme)
-    assert "atlasqueue-worker run jobs:app\n" in readme
-    (tmp_path / "jobs.py").write_text(handler)
-    (tmp_path / "produce.py").write_text(producer.replace("127.0.0.1:7420", server.grpc_address))
-    paths = [tmp_path, ROOT, ROOT / "clients" / "python"]
+async def python(
+    server: RunningServer, directory: Path, *arguments: str
+) -> asyncio.subprocess.Process:
+    """A Python that finds the SDK, the server's address and what is in the directory."""
+    paths = [directory, ROOT, ROOT / "clients" / "python"]
     environment = os.environ | {
         "ATLASQUEUE_ADDRESS": server.grpc_address,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
     }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=directory, env=environment, stdout=asyncio.subprocess.PIPE
+    )
 
-    async def python(*arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            cwd=tmp_path,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-        )
 
-    worker = await python("-m", "atlasqueue_worker", "run", "jobs:app")
+@asynccontextmanager
+async def readme_worker(server: RunningServer, directory: Path) -> AsyncIterator[None]:
+    """The README's worker with its handler."""
+    readme = (ROOT / "README.md").read_text()
+    assert "atlasqueue-worker run jobs:app\n" in readme
+    (directory / "jobs.py").write_text(PYTHON.findall(readme)[0])
+    worker = await python(server, directory, "-m", "atlasqueue_worker", "run", "jobs:app")
     try:
-        async with asyncio.timeout(60):
-            printed, _ = await (await python("produce.py")).communicate()
+        yield
     finally:
         worker.terminate()
         await worker.communicate()
+
+
+async def test_the_quickstart_prints_the_result(server: RunningServer, tmp_path: Path) -> None:
+    _, producer = PYTHON.findall((ROOT / "README.md").read_text())
+    (tmp_path / "produce.py").write_text(producer.replace("127.0.0.1:7420", server.grpc_address))
+    async with readme_worker(server, tmp_path), asyncio.timeout(60):
+        printed, _ = await (await python(server, tmp_path, "produce.py")).communicate()
 
     promised = re.search(r"print\(.*\)  # (.+)", producer)
     assert promised is not None

@@ -35,6 +35,13 @@ async def test_ready_when_all_checks_are_ok(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
+async def test_a_wrong_method_is_refused_like_that_of_an_rpc(client: httpx.AsyncClient) -> None:
+    """How it showed: the refusal was plain text."""
+    answer = await client.post("/healthz")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert answer.json()["details"][0]["reason"] == "METHOD_NOT_ALLOWED"
+
+
 async def test_checks_are_bounded_and_keep_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_module, "READINESS_TIMEOUT_S", 0.01)
 

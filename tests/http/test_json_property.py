@@ -44,12 +44,10 @@ SCALARS = (
     | st.text()
     | st.sampled_from(["1s", "1970-01-01T00:00:00Z", "aGk=", "JOB_STATE_DEAD", "\ud800", "1e999"])
 )
+KEYS = st.sampled_from(NAMES) | st.text(max_size=5) | st.just("\ud800")
 TREES = st.recursive(
     SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), inner, max_size=5)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=20,
 )
 

@@ -55,6 +55,32 @@ async def test_a_second_server_on_the_port_fails_and_says_what_to_do(
         await HttpServer(build_app([], World().metrics, World().readiness)).start("127.0.0.1", port)
 
 
+POST = b"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/queues HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+        b"GET /v1/queues?pageToken=\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: " + b"9" * 20 + b"\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_hardly_http_is_refused(base_url: str, sent: bytes) -> None:
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
+    assert 400 <= int(status) < 500
+    writer.close()
+
+
 async def test_signals_are_left_to_the_application(base_url: str) -> None:
     assert base_url
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -89,6 +115,47 @@ async def test_watch_as_server_sent_events(world: World, base_url: str) -> None:
     assert last.startswith("event: error\ndata: ")
     assert json.loads(last.partition("data: ")[2])["code"] == 5
     assert empty == ""
+
+
+JSON = {"accept": "application/json, text/plain, */*"}
+
+
+async def test_watch_as_json_waits_for_the_last_event(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        yield jobs_pb.WatchJobResponse(job=job_pb2.Job(state=job_pb2.JOB_STATE_DEAD))
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch", headers=JSON)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["job"]["state"] == "JOB_STATE_DEAD"
+
+
+async def test_watch_as_json_fails_with_a_status_whenever_it_fails(
+    world: World, base_url: str
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        raise errors.JobNotFound("it was purged")
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        answer = await client.get("/v1/jobs/x:watch", headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (404, 5)
+
+
+async def test_a_wait_ends_when_its_client_goes(world: World, base_url: str) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        yield READY
+        await asyncio.Event().wait()
+
+    world.handlers.events = events
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        call = asyncio.create_task(client.get("/v1/jobs/x:watch", headers=JSON, timeout=30))
+        await asyncio.wait_for(world.handlers.opened.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(world.handlers.closed.wait(), 5)
 
 
 async def test_an_error_before_the_first_event_has_its_http_status(

@@ -65,6 +65,11 @@ async def test_enqueue_takes_the_queue_from_the_path_and_the_job_from_the_body(
     assert world.handlers.requests == [jobs_pb.EnqueueRequest(job=job)]
 
 
+def reason(answer: httpx.Response) -> str:
+    """The machine-readable reason of an error."""
+    return str(answer.json()["details"][0]["reason"])
+
+
 CASES: list[tuple[str, str, Any, Any]] = [
     ("GET", "/v1/jobs/x", None, jobs_pb.GetJobRequest(job_id="x")),
     ("GET", "/v1/queues/q/jobs/x", None, jobs_pb.GetJobRequest(queue="q", job_id="x")),
@@ -217,6 +222,8 @@ async def test_a_bug_is_500_and_says_nothing_of_itself(
 
 BAD: list[tuple[str, Any, str, str]] = [
     ("POST /v1/queues/q/jobs", {"kin": "x"}, "job.kin", "kind"),
+    # How it showed: a key with a lone surrogate was answered INTERNAL.
+    ("POST /v1/queues/q/jobs", {"\ud800": 1}, "job.?", "kind"),
     ("POST /v1/queues/q/jobs", [], "job", "JSON object"),
     ("POST /v1/queues/q/jobs", {"queue": "other"}, "job.queue", "same"),
     ("POST /v1/queues/q/jobs", {"payload": "hello world"}, "job.payload", "base64"),
@@ -245,6 +252,8 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("GET /v1/queues/q/jobs?pageSize=x", None, "page_size", "whole number"),
     ("GET /v1/queues/q/jobs?pageSize=1&page_size=2", None, "page_size", "twice"),
     ("GET /v1/queues/q/jobs?nope=1", None, "nope", "pageToken"),
+    # How it showed: the refusal named no field.
+    ("GET /v1/queues/q/jobs?=1", None, '""', "pageToken"),
     ("GET /v1/queues/q/jobs?kind.x=1", None, "kind.x", "no fields"),
     ("GET /v1/queues/q/jobs?", {"a": 1}, "(body)", "empty"),
     ("GET /v1/queues/q/deadLetters?filter=x", None, "filter", "object"),
@@ -324,8 +333,10 @@ async def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.Async
     for path in ("/", "/v1", "/v1/nothing", "/v1/queues/q:explode", "/v1/queues/"):
         answer = await client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, 5), path
+        assert reason(answer) == "PATH_NOT_FOUND"
     answer = await client.delete("/v1/queues/q/jobs")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert reason(answer) == "METHOD_NOT_ALLOWED"
     assert "GET, POST" in answer.json()["message"]
 
 
@@ -338,6 +349,7 @@ async def test_a_body_over_the_limit_is_413(client: httpx.AsyncClient, world: Wo
     for content in (bytes(limits.MESSAGE_BYTES_MAX + 1), chunks()):
         answer = await client.post("/v1/queues/q/jobs", content=content, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, 8)
+        assert reason(answer) == "BODY_TOO_LARGE"
     assert world.handlers.requests == []
 
 
@@ -356,7 +368,7 @@ async def test_a_body_that_is_not_called_json_is_415(
     for headers in ({"content-type": "text/plain"}, {"content-encoding": "gzip"}):
         sent = {"content-type": "application/json"} | headers
         answer = await client.post("/v1/queues/q/jobs", content=b"{}", headers=sent)
-        assert answer.status_code == 415
+        assert (answer.status_code, reason(answer)) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert world.handlers.requests == []
 
 
@@ -367,7 +379,7 @@ async def test_pages_of_other_sites_may_not_change_anything(
     # How it showed: an origin that is no address was answered 500.
     for origin in ("http://[::", "null", "x" * 300):
         refused = await client.post("/v1/queues/media:pause", headers={"origin": origin})
-        assert refused.status_code == 403
+        assert (refused.status_code, reason(refused)) == (403, "FOREIGN_ORIGIN")
     assert (await client.post("/v1/queues/q:pause", headers=evil)).status_code == 403
     assert world.handlers.requests == []
     own = {"origin": "http://atlasqueue.test"}

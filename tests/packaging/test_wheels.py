@@ -36,6 +36,8 @@ def test_the_wheels_hold_what_they_need(wheels: list[Path]) -> None:
     assert {
         "atlasqueue_server/migrations/0001_initial.sql",
         "atlasqueue_server/store/sql/enqueue_jobs_if_new.sql",
+        "atlasqueue_server/http/openapi.json",
+        "atlasqueue_server/http/reference/style.css",
         "atlasqueue_worker/cli.py",
         "atlasqueue_cli/main.py",
     } <= server

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61tlasqueue/v1/errors.proto\x12\ratlasqueue.v1*\x92\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_QUEUE_NOT_FOUND\x10\x04\x12 \n\x1c\x45RROR_REASON_JOB_ID_CONFLICT\x10\x05\x12!\n\x1d\x45RROR_REASON_JOB_ID_AMBIGUOUS\x10\x06\x12\x1a\n\x16\x45RROR_REASON_JOB_FINAL\x10\x07\x12\x19\n\x15\x45RROR_REASON_JOB_DEAD\x10\x08\x12 \n\x1c\x45RROR_REASON_TOO_MANY_QUEUES\x10\t\x12\x1d\n\x19\x45RROR_REASON_SESSION_LOST\x10\n\x12#\n\x1f\x45RROR_REASON_SESSION_SUPERSEDED\x10\x0b\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0f\x42LZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61tlasqueue/v1/errors.proto\x12\ratlasqueue.v1*\xc3\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_QUEUE_NOT_FOUND\x10\x04\x12 \n\x1c\x45RROR_REASON_JOB_ID_CONFLICT\x10\x05\x12!\n\x1d\x45RROR_REASON_JOB_ID_AMBIGUOUS\x10\x06\x12\x1a\n\x16\x45RROR_REASON_JOB_FINAL\x10\x07\x12\x19\n\x15\x45RROR_REASON_JOB_DEAD\x10\x08\x12 \n\x1c\x45RROR_REASON_TOO_MANY_QUEUES\x10\t\x12\x1d\n\x19\x45RROR_REASON_SESSION_LOST\x10\n\x12#\n\x1f\x45RROR_REASON_SESSION_SUPERSEDED\x10\x0b\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_PATH_NOT_FOUND\x10\x10\x12#\n\x1f\x45RROR_REASON_METHOD_NOT_ALLOWED\x10\x11\x12\x1f\n\x1b\x45RROR_REASON_BODY_TOO_LARGE\x10\x12\x12\'\n#ERROR_REASON_UNSUPPORTED_MEDIA_TYPE\x10\x13\x12\x1f\n\x1b\x45RROR_REASON_FOREIGN_ORIGIN\x10\x14\x42LZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1'
   _globals['_ERRORREASON']._serialized_start=46
-  _globals['_ERRORREASON']._serialized_end=576
+  _globals['_ERRORREASON']._serialized_end=753
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A bug in the server; its log holds the details."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 15
     """UNAVAILABLE. Too many calls wait on this server. Repeat with backoff."""
+    ERROR_REASON_PATH_NOT_FOUND: _ErrorReason.ValueType  # 16
+    """NOT_FOUND. REST only: nothing is served at this path."""
+    ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 17
+    """UNIMPLEMENTED. REST only, HTTP 405: the path is served, but not with this method; the header Allow
+    names those that are.
+    """
+    ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 18
+    """RESOURCE_EXHAUSTED. REST only, HTTP 413: the body is over 4 MiB. Send less at once."""
+    ERROR_REASON_UNSUPPORTED_MEDIA_TYPE: _ErrorReason.ValueType  # 19
+    """INVALID_ARGUMENT. REST only, HTTP 415: the body must be JSON, called application/json and not
+    compressed.
+    """
+    ERROR_REASON_FOREIGN_ORIGIN: _ErrorReason.ValueType  # 20
+    """PERMISSION_DENIED. REST only: a browser sends this for a page of another site, which may not change
+    anything here.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """In ErrorInfo the reason is the name without its prefix, e.g. "JOB_NOT_FOUND"."""
@@ -102,4 +118,20 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL. A bug in the server; its log holds the details."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """UNAVAILABLE. Too many calls wait on this server. Repeat with backoff."""
+ERROR_REASON_PATH_NOT_FOUND: ErrorReason.ValueType  # 16
+"""NOT_FOUND. REST only: nothing is served at this path."""
+ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 17
+"""UNIMPLEMENTED. REST only, HTTP 405: the path is served, but not with this method; the header Allow
+names those that are.
+"""
+ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 18
+"""RESOURCE_EXHAUSTED. REST only, HTTP 413: the body is over 4 MiB. Send less at once."""
+ERROR_REASON_UNSUPPORTED_MEDIA_TYPE: ErrorReason.ValueType  # 19
+"""INVALID_ARGUMENT. REST only, HTTP 415: the body must be JSON, called application/json and not
+compressed.
+"""
+ERROR_REASON_FOREIGN_ORIGIN: ErrorReason.ValueType  # 20
+"""PERMISSION_DENIED. REST only: a browser sends this for a page of another site, which may not change
+anything here.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -87,7 +87,7 @@ class EnqueueBatchRequest(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.NewJob]:
-        """1 to 10 000 jobs; no message over 4 MiB."""
+        """Required. 1 to 10 000 jobs; no message over 4 MiB."""
 
     def __init__(
         self,

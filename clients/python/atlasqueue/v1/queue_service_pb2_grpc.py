@@ -113,6 +113,7 @@ class QueueServiceServicer(object):
     def UpdateQueuePolicy(self, request, context):
         """Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
         then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+        RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +122,7 @@ class QueueServiceServicer(object):
     def PauseQueue(self, request, context):
         """Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
         jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+        RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +130,7 @@ class QueueServiceServicer(object):
 
     def ResumeQueue(self, request, context):
         """Leases from a queue again. The queue comes into being if it did not exist.
+        RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

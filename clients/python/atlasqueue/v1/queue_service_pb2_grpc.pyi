@@ -48,13 +48,17 @@ class QueueServiceStub:
     UpdateQueuePolicy: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.UpdateQueuePolicyRequest, _queue_service_pb2.UpdateQueuePolicyResponse]
     """Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
     then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
     """
     PauseQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]
     """Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
     jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
     """
     ResumeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]
-    """Leases from a queue again. The queue comes into being if it did not exist."""
+    """Leases from a queue again. The queue comes into being if it did not exist.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
+    """
     GetDepth: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.GetDepthRequest, _queue_service_pb2.GetDepthResponse]
     """Counts the jobs of a queue by state: exact, in one snapshot, and cheap at any depth."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ListDeadLettersRequest, _queue_service_pb2.ListDeadLettersResponse]
@@ -84,13 +88,17 @@ class QueueServiceAsyncStub(QueueServiceStub):
     UpdateQueuePolicy: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.UpdateQueuePolicyRequest, _queue_service_pb2.UpdateQueuePolicyResponse]  # type: ignore[assignment]
     """Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
     then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
     """
     PauseQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]  # type: ignore[assignment]
     """Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
     jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
     """
     ResumeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]  # type: ignore[assignment]
-    """Leases from a queue again. The queue comes into being if it did not exist."""
+    """Leases from a queue again. The queue comes into being if it did not exist.
+      RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
+    """
     GetDepth: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.GetDepthRequest, _queue_service_pb2.GetDepthResponse]  # type: ignore[assignment]
     """Counts the jobs of a queue by state: exact, in one snapshot, and cheap at any depth."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ListDeadLettersRequest, _queue_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
@@ -135,6 +143,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_queue_service_pb2.UpdateQueuePolicyResponse, _abc.Awaitable[_queue_service_pb2.UpdateQueuePolicyResponse]]:
         """Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
         then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+          RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
         """
 
     @_abc_1.abstractmethod
@@ -145,6 +154,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_queue_service_pb2.PauseQueueResponse, _abc.Awaitable[_queue_service_pb2.PauseQueueResponse]]:
         """Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
         jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+          RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +163,9 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_service_pb2.ResumeQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.ResumeQueueResponse, _abc.Awaitable[_queue_service_pb2.ResumeQueueResponse]]:
-        """Leases from a queue again. The queue comes into being if it did not exist."""
+        """Leases from a queue again. The queue comes into being if it did not exist.
+          RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
+        """
 
     @_abc_1.abstractmethod
     def GetDepth(

@@ -63,6 +63,19 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 14
 	// UNAVAILABLE. Too many calls wait on this server. Repeat with backoff.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 15
+	// NOT_FOUND. REST only: nothing is served at this path.
+	ErrorReason_ERROR_REASON_PATH_NOT_FOUND ErrorReason = 16
+	// UNIMPLEMENTED. REST only, HTTP 405: the path is served, but not with this method; the header Allow
+	// names those that are.
+	ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED ErrorReason = 17
+	// RESOURCE_EXHAUSTED. REST only, HTTP 413: the body is over 4 MiB. Send less at once.
+	ErrorReason_ERROR_REASON_BODY_TOO_LARGE ErrorReason = 18
+	// INVALID_ARGUMENT. REST only, HTTP 415: the body must be JSON, called application/json and not
+	// compressed.
+	ErrorReason_ERROR_REASON_UNSUPPORTED_MEDIA_TYPE ErrorReason = 19
+	// PERMISSION_DENIED. REST only: a browser sends this for a page of another site, which may not change
+	// anything here.
+	ErrorReason_ERROR_REASON_FOREIGN_ORIGIN ErrorReason = 20
 )
 
 // Enum value maps for ErrorReason.
@@ -84,24 +97,34 @@ var (
 		13: "ERROR_REASON_SHUTTING_DOWN",
 		14: "ERROR_REASON_INTERNAL",
 		15: "ERROR_REASON_OVERLOADED",
+		16: "ERROR_REASON_PATH_NOT_FOUND",
+		17: "ERROR_REASON_METHOD_NOT_ALLOWED",
+		18: "ERROR_REASON_BODY_TOO_LARGE",
+		19: "ERROR_REASON_UNSUPPORTED_MEDIA_TYPE",
+		20: "ERROR_REASON_FOREIGN_ORIGIN",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":          0,
-		"ERROR_REASON_INVALID_FIELD":        1,
-		"ERROR_REASON_MALFORMED_MESSAGE":    2,
-		"ERROR_REASON_JOB_NOT_FOUND":        3,
-		"ERROR_REASON_QUEUE_NOT_FOUND":      4,
-		"ERROR_REASON_JOB_ID_CONFLICT":      5,
-		"ERROR_REASON_JOB_ID_AMBIGUOUS":     6,
-		"ERROR_REASON_JOB_FINAL":            7,
-		"ERROR_REASON_JOB_DEAD":             8,
-		"ERROR_REASON_TOO_MANY_QUEUES":      9,
-		"ERROR_REASON_SESSION_LOST":         10,
-		"ERROR_REASON_SESSION_SUPERSEDED":   11,
-		"ERROR_REASON_DATABASE_UNAVAILABLE": 12,
-		"ERROR_REASON_SHUTTING_DOWN":        13,
-		"ERROR_REASON_INTERNAL":             14,
-		"ERROR_REASON_OVERLOADED":           15,
+		"ERROR_REASON_UNSPECIFIED":            0,
+		"ERROR_REASON_INVALID_FIELD":          1,
+		"ERROR_REASON_MALFORMED_MESSAGE":      2,
+		"ERROR_REASON_JOB_NOT_FOUND":          3,
+		"ERROR_REASON_QUEUE_NOT_FOUND":        4,
+		"ERROR_REASON_JOB_ID_CONFLICT":        5,
+		"ERROR_REASON_JOB_ID_AMBIGUOUS":       6,
+		"ERROR_REASON_JOB_FINAL":              7,
+		"ERROR_REASON_JOB_DEAD":               8,
+		"ERROR_REASON_TOO_MANY_QUEUES":        9,
+		"ERROR_REASON_SESSION_LOST":           10,
+		"ERROR_REASON_SESSION_SUPERSEDED":     11,
+		"ERROR_REASON_DATABASE_UNAVAILABLE":   12,
+		"ERROR_REASON_SHUTTING_DOWN":          13,
+		"ERROR_REASON_INTERNAL":               14,
+		"ERROR_REASON_OVERLOADED":             15,
+		"ERROR_REASON_PATH_NOT_FOUND":         16,
+		"ERROR_REASON_METHOD_NOT_ALLOWED":     17,
+		"ERROR_REASON_BODY_TOO_LARGE":         18,
+		"ERROR_REASON_UNSUPPORTED_MEDIA_TYPE": 19,
+		"ERROR_REASON_FOREIGN_ORIGIN":         20,
 	}
 )
 
@@ -136,7 +159,7 @@ var File_atlasqueue_v1_errors_proto protoreflect.FileDescriptor
 
 const file_atlasqueue_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1aatlasqueue/v1/errors.proto\x12\ratlasqueue.v1*\x92\x04\n" +
+	"\x1aatlasqueue/v1/errors.proto\x12\ratlasqueue.v1*\xc3\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -154,7 +177,12 @@ const file_atlasqueue_v1_errors_proto_rawDesc = "" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\f\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0e\x12\x1b\n" +
-	"\x17ERROR_REASON_OVERLOADED\x10\x0fBLZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3"
+	"\x17ERROR_REASON_OVERLOADED\x10\x0f\x12\x1f\n" +
+	"\x1bERROR_REASON_PATH_NOT_FOUND\x10\x10\x12#\n" +
+	"\x1fERROR_REASON_METHOD_NOT_ALLOWED\x10\x11\x12\x1f\n" +
+	"\x1bERROR_REASON_BODY_TOO_LARGE\x10\x12\x12'\n" +
+	"#ERROR_REASON_UNSUPPORTED_MEDIA_TYPE\x10\x13\x12\x1f\n" +
+	"\x1bERROR_REASON_FOREIGN_ORIGIN\x10\x14BLZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3"
 
 var (
 	file_atlasqueue_v1_errors_proto_rawDescOnce sync.Once

@@ -136,7 +136,7 @@ func (x *EnqueueResponse) GetJobId() string {
 // Many jobs to store.
 type EnqueueBatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 10 000 jobs; no message over 4 MiB.
+	// Required. 1 to 10 000 jobs; no message over 4 MiB.
 	Jobs          []*NewJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

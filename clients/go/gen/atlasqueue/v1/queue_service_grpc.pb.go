@@ -53,11 +53,17 @@ type QueueServiceClient interface {
 	GetQueue(ctx context.Context, in *GetQueueRequest, opts ...grpc.CallOption) (*GetQueueResponse, error)
 	// Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
 	// then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	UpdateQueuePolicy(ctx context.Context, in *UpdateQueuePolicyRequest, opts ...grpc.CallOption) (*UpdateQueuePolicyResponse, error)
 	// Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
 	// jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	PauseQueue(ctx context.Context, in *PauseQueueRequest, opts ...grpc.CallOption) (*PauseQueueResponse, error)
 	// Leases from a queue again. The queue comes into being if it did not exist.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	ResumeQueue(ctx context.Context, in *ResumeQueueRequest, opts ...grpc.CallOption) (*ResumeQueueResponse, error)
 	// Counts the jobs of a queue by state: exact, in one snapshot, and cheap at any depth.
 	GetDepth(ctx context.Context, in *GetDepthRequest, opts ...grpc.CallOption) (*GetDepthResponse, error)
@@ -205,11 +211,17 @@ type QueueServiceServer interface {
 	GetQueue(context.Context, *GetQueueRequest) (*GetQueueResponse, error)
 	// Changes a queue's policy; the queue comes into being if it did not exist. Retries that happen from
 	// then on follow it, sessions that open or heartbeat from then on have the new visibility timeout.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	UpdateQueuePolicy(context.Context, *UpdateQueuePolicyRequest) (*UpdateQueuePolicyResponse, error)
 	// Stops leasing from a queue. When it answers, no further lease will be granted on any server; leased
 	// jobs run on, enqueue goes on. The queue comes into being if it did not exist.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	PauseQueue(context.Context, *PauseQueueRequest) (*PauseQueueResponse, error)
 	// Leases from a queue again. The queue comes into being if it did not exist.
+	//
+	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	ResumeQueue(context.Context, *ResumeQueueRequest) (*ResumeQueueResponse, error)
 	// Counts the jobs of a queue by state: exact, in one snapshot, and cheap at any depth.
 	GetDepth(context.Context, *GetDepthRequest) (*GetDepthResponse, error)
