@@ -88,6 +88,8 @@ create function atlasqueue.enqueue(
 ) returns uuid
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- A session keeps its plans: one made while a table was small would walk it when it is large.
+set enable_seqscan = off
 as $$
 declare
     name_pattern constant text := '[A-Za-z0-9][A-Za-z0-9._-]{0,127}';

@@ -32,6 +32,7 @@ $$;
 CREATE FUNCTION atlasqueue.enqueue(queue text, kind text, payload bytea DEFAULT '\x'::bytea, job_id uuid DEFAULT NULL::uuid, headers jsonb DEFAULT NULL::jsonb, priority integer DEFAULT NULL::integer, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, deadline interval DEFAULT NULL::interval, max_attempts integer DEFAULT NULL::integer, initial_backoff interval DEFAULT NULL::interval, multiplier double precision DEFAULT NULL::double precision, max_backoff interval DEFAULT NULL::interval) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $_$
 declare
     name_pattern constant text := '[A-Za-z0-9][A-Za-z0-9._-]{0,127}';

@@ -89,8 +89,29 @@ async def test_what_runs_as_the_owner_looks_nowhere_else(admin: Any) -> None:
         "select proname, proconfig from pg_proc where pronamespace = 'atlasqueue'::regnamespace"
         " and prosecdef order by proname",
     )
-    safe = ["search_path=pg_catalog, pg_temp"]
-    assert functions == [("create_new_queue", safe), ("enqueue", safe)]
+    safe = "search_path=pg_catalog, pg_temp"
+    assert [(name, safe in config) for name, config in functions] == [
+        ("create_new_queue", True),
+        ("enqueue", True),
+    ]
+
+
+async def test_it_walks_no_table(admin: Any) -> None:
+    """How it showed: a session whose first repeats met a small table walked 20 000 bodies for each later one."""
+    await execute(admin, "analyze")
+    async with admin.transaction():
+        for _ in range(3):
+            await execute(
+                admin,
+                "select atlasqueue.enqueue('mail', 'k', job_id => md5(n::text)::uuid)"
+                " from generate_series(1, 20) as n",
+            )
+        scans = await execute(
+            admin,
+            "select relname, seq_scan from pg_stat_xact_user_tables"
+            " where schemaname = 'atlasqueue' and relname in ('jobs', 'queues') order by 1",
+        )
+    assert scans == [("jobs", 0), ("queues", 0)]
 
 
 async def test_null_is_unset(admin: Any, producer: Any) -> None:
