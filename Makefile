@@ -28,7 +28,7 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
 	@$(BIN)/python -m examples.media_index.demo
 
-GO_MODULES := clients/go clients/go/otel
+GO_MODULES := clients/go clients/go/otel examples
 
 test-go: ## Check and test the Go modules with the race detector (needs Go and a C compiler)
 	@unformatted=$$(gofmt -l $(GO_MODULES)); if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
