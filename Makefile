@@ -28,9 +28,12 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
 	@$(BIN)/python -m examples.media_index.demo
 
-test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
-	@cd clients/go && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
-	@cd clients/go && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
+GO_MODULES := clients/go clients/go/otel examples
+
+test-go: ## Check and test the Go modules with the race detector (needs Go and a C compiler)
+	@unformatted=$$(gofmt -l $(GO_MODULES)); if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
+	@export GOTOOLCHAIN=auto; for module in $(GO_MODULES); do \
+	    (cd $$module && go vet ./... && go test -race ./...) || exit 1; done
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev

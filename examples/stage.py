@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,17 +35,48 @@ def worker_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`atlasqueue-worker run` in a process of its own, drained at the end."""
     command = [sys.executable, "-m", "atlasqueue_worker", "run", application, *options]
-    settings = {"ATLASQUEUE_ADDRESS": address, "ATLASQUEUE_LOG_LEVEL": "error"}
-    worker = subprocess.Popen(command, env=os.environ | settings | environment)
-    try:
+    with process(command, address, ATLASQUEUE_LOG_LEVEL="error", **environment) as worker:
         yield worker
+
+
+@contextmanager
+def process(
+    command: Sequence[str | Path], address: str, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that finds the server by ATLASQUEUE_ADDRESS and drains when it is terminated."""
+    started = subprocess.Popen(
+        command, env=os.environ | {"ATLASQUEUE_ADDRESS": address} | environment
+    )
+    try:
+        yield started
     finally:
-        worker.terminate()
+        started.terminate()
         try:
-            worker.wait(30)
+            started.wait(30)
         except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+            started.kill()
+            started.wait()
+
+
+@contextmanager
+def go_program(package: str) -> Iterator[Path]:
+    """A Go program of the examples, built. Ends the example when it cannot be.
+
+    Go's own cache makes a repeat cheap; the first build on a machine fetches modules and takes minutes.
+    """
+    if shutil.which("go") is None:
+        raise SystemExit("this example needs Go: https://go.dev/doc/install")
+    with tempfile.TemporaryDirectory(prefix="atlasqueue-go-") as directory:
+        program = Path(directory) / Path(package).name
+        built = subprocess.run(
+            ["go", "build", "-buildvcs=false", "-o", program, f"./{package}"],
+            cwd=Path(__file__).parent,
+            env=os.environ | {"GOTOOLCHAIN": "auto"},
+            check=False,
+        )
+        if built.returncode:
+            raise SystemExit("go build failed")
+        yield program
 
 
 async def until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:

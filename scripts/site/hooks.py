@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ def navigation(index: str) -> list[Any]:
     """The navigation that docs/README.md lists: a section for each of its groups.
 
     A nested list is a section of its own under the page above it. Every page is in that list
-    (tests/docs/test_links.py), so a new page needs a line there and nothing else.
+    (tests/docs/test_links.py), so a new page needs a line there and nothing else. It may lead out of
+    docs/, to the examples, say.
     """
     sections: list[Any] = ["README.md"]
     entries: list[Any] = sections

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,9 @@ from tests.tracing.receiver import Receiver, Span
 from tests.waiting import eventually
 
 ERROR = 2
+GO_MODULE = ROOT / "clients" / "go" / "otel"
+# The first build on a machine compiles gRPC.
+BUILD_S = 600
 
 
 @pytest.fixture
@@ -28,10 +36,10 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
     await receiver.stop()
 
 
-async def produce(address: str) -> str:
+async def produce(address: str, queue: str = "media") -> str:
     """Runs the producer; the id of its job."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.tracing.produce", address, cwd=ROOT, stdout=-1
+        sys.executable, "-m", "tests.tracing.produce", address, queue, cwd=ROOT, stdout=-1
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -94,6 +102,60 @@ async def test_one_trace_from_producer_to_handler_and_a_link_from_each_attempt(
     # What a handler raises of its own is in its own span; payloads and messages are in none of ours.
     mine = [s for s in receiver.spans if s.name not in ("scale", "plain work")]
     assert not [s.name for s in mine if "s3cret" in s.text]
+
+
+def go_worker(directory: Path) -> Path:
+    """The traced worker in Go, built."""
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed")
+    program = directory / "traced"
+    subprocess.run(
+        ["go", "build", "-buildvcs=false", "-o", program, "./internal/cmd/traced"],
+        cwd=GO_MODULE,
+        env=os.environ | {"GOTOOLCHAIN": "auto"},
+        timeout=BUILD_S,
+        check=True,
+    )
+    return program
+
+
+@pytest.mark.long
+async def test_one_trace_from_python_through_go_to_python(
+    processes: Processes, migrated_database_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    program = await asyncio.to_thread(go_worker, tmp_path)
+    server = processes.server(migrated_database_url)
+    worker = processes.worker("tests.tracing.apps:app", server.address)
+    in_go = await asyncio.create_subprocess_exec(
+        program, env=os.environ | {"ATLASQUEUE_ADDRESS": server.address}, stdout=-1
+    )
+    try:
+        await produce(server.address, "go")
+
+        async def has_arrived() -> bool:
+            return bool(receiver.named("plain work"))
+
+        await eventually(has_arrived)
+        in_go.terminate()
+        printed, _ = await in_go.communicate()
+    finally:
+        if in_go.returncode is None:
+            in_go.kill()
+    for child in (worker, server):
+        assert await asyncio.to_thread(child.stop) == 0
+    (checkout,) = receiver.named("checkout")
+    spans = [json.loads(line) for line in printed.splitlines()]
+    first, second = (
+        next(s for s in spans if (s["name"], s["trace"]) == (name, checkout.trace))
+        for name in ("process go", "enqueue media")
+    )
+    (by_python,) = receiver.named("enqueue go", checkout.trace)
+    assert (first["parent"], first["links"]) == (by_python.id, [by_python.id])
+    assert second["parent"] == first["id"]
+    (run,) = receiver.named("process media", checkout.trace)
+    assert (run.parent, run.links) == (second["id"], (second["id"],))
+    calls = receiver.named("/atlasqueue.v1.JobService/Enqueue", checkout.trace)
+    assert {call.parent for call in calls} == {by_python.id, second["id"]}
 
 
 def test_nothing_is_traced_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
