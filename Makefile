@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test test-long test-go docs lab chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go conformance docs lab chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and t
 test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
 	@cd clients/go && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
 	@cd clients/go && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
+
+conformance: $(STAMP) ## Play one suite of cases with the SDKs (Python, Go), and with broken ones that must fail; EXECUTOR=command
+	@$(BIN)/python -m tests.conformance $(if $(EXECUTOR),--executor '$(EXECUTOR)',--executor python --executor go --broken) $(ARGS)
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev
