@@ -35,7 +35,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     "server": frozenset(),
     "link": frozenset(),
     "executor": frozenset(),
-    "rival": frozenset({"as", "expect", "worker", "job", "result", "queue", "until"}),
+    "rival": frozenset({"as", "expect", "worker", "job", "result", "until"}),
 }
 # Steps that other cases would feel: a case with one of them is played alone.
 DISTURBING = frozenset({"server", "link", "executor"})

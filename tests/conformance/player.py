@@ -9,7 +9,7 @@
     server: kill | stop | start
     link: reset | silence | heal
     executor: freeze | thaw
-    rival: lease | complete | supersede | session
+    rival: patience | lease | complete | supersede | session
 
 Each case has queues of its own: $queue and $other. Names of workers, clients and gates are its own as well.
 """
@@ -25,7 +25,7 @@ from tests.conformance.executor import Executor, Refused
 from tests.conformance.notation import Unknown, mismatches, substitute, to_bytes, to_wire
 from tests.conformance.stage import Rival, Stage
 
-STEP_S = 30.0
+STEP_S = 60.0
 AGAIN_S = 0.05
 # What a case names, and what others must not meet.
 OWN = ("worker", "client", "gate")
@@ -217,8 +217,10 @@ class Player:
     async def _do_rival(self, step: dict[str, Any]) -> None:
         answer: dict[str, Any] = {}
         match step["rival"]:
+            case "patience":
+                answer = await self._rival.patience(self._own)
             case "lease":
-                answer = await self._rival.lease(step.get("queue", self._own))
+                answer = await self._rival.lease(self._own)
             case "complete":
                 answer = await self._rival.complete(step["job"], to_bytes(step["result"]))
             case "supersede":

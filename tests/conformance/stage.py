@@ -25,6 +25,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 LEASE_WAIT_S = 20
+PATIENCE_S = 60
 EPOCHS_AHEAD = 1000
 
 
@@ -93,31 +94,24 @@ class Rival:
         self._channel = grpc.aio.insecure_channel(address)
         self._workers = worker_service_pb2_grpc.WorkerServiceStub(self._channel)
         self._queues = queue_service_pb2_grpc.QueueServiceStub(self._channel)
-        self._beating: set[asyncio.Task[None]] = set()
+
+    async def patience(self, queue: str) -> dict[str, Any]:
+        """Sessions that open from now on last long without a heartbeat, however slow the machine is."""
+        request = queue_service_pb2.UpdateQueuePolicyRequest(queue=queue)
+        request.policy.visibility_timeout.FromSeconds(PATIENCE_S)
+        await self._queues.UpdateQueuePolicy(request)
+        return {}
 
     async def lease(self, queue: str) -> dict[str, Any]:
         """Leases one job of the queue; empty when none comes."""
         request = worker_service_pb2.LeaseOnceRequest(queues=[queue], max_jobs=1, worker="rival")
         request.wait.FromSeconds(LEASE_WAIT_S)
         response = await self._workers.LeaseOnce(request)
-        self._beating.add(asyncio.create_task(self._beat(response)))
         return {
             key: getattr(job, key)
             for job in response.jobs
             for key in ("queue", "job_id", "fence", "attempt", "crashes", "deliveries")
         }
-
-    async def _beat(self, leased: worker_service_pb2.LeaseOnceResponse) -> None:
-        held = [
-            worker_service_pb2.HeldJob(queue=job.queue, job_id=job.job_id, fence=job.fence)
-            for job in leased.jobs
-        ]
-        request = worker_service_pb2.HeartbeatRequest(
-            session_id=leased.session.session_id, epoch=leased.session.epoch, held=held
-        )
-        while True:
-            await self._workers.Heartbeat(request)
-            await asyncio.sleep(leased.session.heartbeat_interval.ToTimedelta().total_seconds())
 
     async def complete(self, job: dict[str, Any], result: bytes) -> dict[str, Any]:
         """Completes it under its fence; the status."""
@@ -163,7 +157,4 @@ class Rival:
 
     async def close(self) -> None:
         """No more calls."""
-        for task in self._beating:
-            task.cancel()
-        await asyncio.gather(*self._beating, return_exceptions=True)
         await self._channel.close()

@@ -24,6 +24,7 @@ async def failures(url: str, directory: Path, executor: str, cases: list[Case]) 
     return {result.case.name: result.why for result in results if not result.passed}
 
 
+@pytest.mark.timeout(300)
 async def test_python_in_short(migrated_database_url: str, tmp_path: Path) -> None:
     cases = [case for case in read_cases() if not case.alone or case.name in SHORT]
     assert await failures(migrated_database_url, tmp_path, "python", cases) == {}
