@@ -36,12 +36,20 @@ class Failed(AssertionError):
 
 
 class Player:
-    """One case on one executor. `run` tells this play of the case from others on the same server."""
+    """One case on one executor.
 
-    def __init__(self, case: Case, executor: Executor, stage: Stage, run: str) -> None:
+    Args:
+        run: tells this play of the case from others on the same server.
+        step_s: how long a step may take, seconds.
+    """
+
+    def __init__(
+        self, case: Case, executor: Executor, stage: Stage, run: str, step_s: float = STEP_S
+    ) -> None:
         self._case = case
         self._executor = executor
         self._stage = stage
+        self._step_s = step_s
         self._own = f"{case.name}.{run}"
         self._variables: dict[str, Any] = {"queue": self._own, "other": f"{self._own}.other"}
         self._background: dict[str, asyncio.Task[Any]] = {}
@@ -56,10 +64,10 @@ class Player:
                 action = next(action for action in ACTIONS if action in step)
                 where = f"step {number} ({action} {step[action]})"
                 try:
-                    async with asyncio.timeout(STEP_S):
+                    async with asyncio.timeout(self._step_s):
                         await getattr(self, f"_do_{action}")(substitute(step, self._variables))
                 except TimeoutError:
-                    raise Failed(f"{where}: not within {STEP_S:g} s") from None
+                    raise Failed(f"{where}: not within {self._step_s:g} s") from None
                 except (Failed, Unknown) as failure:
                     raise Failed(f"{where}: {failure}") from None
         finally:
@@ -167,7 +175,7 @@ class Player:
             raise Failed(f"refused with {refused.error}") from None
         except asyncio.CancelledError:
             if lines:
-                raise Failed(f"not within {STEP_S:g} s: {'; '.join(lines)}") from None
+                raise Failed(f"not within {self._step_s:g} s: {'; '.join(lines)}") from None
             raise
 
     # --- events and handlers ---

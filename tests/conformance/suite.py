@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from tests import golang
 from tests.conformance.cases import Case
 from tests.conformance.executor import Executor, ExecutorDied
-from tests.conformance.player import Failed, Player
+from tests.conformance.player import STEP_S, Failed, Player
 from tests.conformance.stage import ROOT, Stage
 
 AT_ONCE = 8
+# What a broken executor leaves out is waited for in vain.
+BROKEN_STEP_S = 20.0
 GO_EXECUTOR = "conformance"
 
 
@@ -56,11 +58,14 @@ class Suite:
         command: Sequence[str],
         name: str,
         tell: Callable[[Result], None] = lambda _: None,
+        *,
+        step_s: float = STEP_S,
     ) -> None:
         self._stage = stage
         self._command = command
         self._log = stage.directory / f"{name.replace(':', '-').replace('/', '_')}.log"
         self._tell = tell
+        self._step_s = step_s
         self._run = str(next(Suite._runs))
         self._executor: Executor | None = None
         self._starting = asyncio.Lock()
@@ -102,7 +107,8 @@ class Suite:
         began = time.monotonic()
         why = ""
         try:
-            await Player(case, await self._started(), self._stage, self._run).play()
+            executor = await self._started()
+            await Player(case, executor, self._stage, self._run, self._step_s).play()
         except (Failed, ExecutorDied) as failure:
             why = str(failure)
         return Result(case, why, time.monotonic() - began)
@@ -112,5 +118,5 @@ async def not_catching(stage: Stage, fault: str, cases: Sequence[Case]) -> list[
     """The cases that name a fault of executors/broken.py and pass with it all the same."""
     name = f"broken:{fault}"
     meant = [case for case in cases if fault in case.catches]
-    results = await Suite(stage, command_of(name), name).play(meant)
+    results = await Suite(stage, command_of(name), name, step_s=BROKEN_STEP_S).play(meant)
     return [result.case.name for result in results if result.passed]

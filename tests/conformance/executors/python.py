@@ -243,7 +243,7 @@ class Executor:
     ) -> dict[str, Any]:
         app = App()
         for kind, runs in kinds.items():
-            app.job(kind, queue=queues[0])(self._handler(worker, runs))
+            app.job(kind)(self._handler(worker, runs))
         here = [server or self._servers for server in servers or [""]]
         started = Worker(app, here, slots=slots, queues=queues, name=name, grace=grace_s)
         self._workers[worker] = started, asyncio.create_task(self._run_worker(worker, started))
