@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test test-long test-go docs lab chaos model bench bench-peers bench-plots lint format generate verify verify-deploy cluster tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go conformance docs lab chaos model bench bench-peers bench-plots lint format generate verify verify-deploy cluster tools lock ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-go: ## Check and test the Go modules with the race detector (needs Go and a
 	@unformatted=$$(gofmt -l $(GO_MODULES)); if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
 	@export GOTOOLCHAIN=auto; for module in $(GO_MODULES); do \
 	    (cd $$module && go vet ./... && go test -race ./...) || exit 1; done
+
+conformance: $(STAMP) ## Play one suite of cases with the SDKs (Python, Go), and with broken ones that must fail; EXECUTOR=command
+	@$(BIN)/python -m tests.conformance $(if $(EXECUTOR),--executor '$(EXECUTOR)',--executor python --executor go --broken) $(ARGS)
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev

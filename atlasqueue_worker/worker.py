@@ -166,7 +166,7 @@ class Worker:
             await asyncio.gather(stream, return_exceptions=True)
             await self._drain()
         finally:
-            for task in (stopping, watching, reporter):
+            for task in (stream, stopping, watching, reporter):
                 task.cancel()
             await asyncio.gather(stream, reporter, stopping, watching, return_exceptions=True)
             await asyncio.to_thread(self._heartbeater.stop)
