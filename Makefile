@@ -10,10 +10,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 SEEDS ?= 200
 
-.PHONY: help venv demo dev test test-long test-go docs lab chaos model bench bench-peers bench-plots lint format generate verify tools lock ci clean
+.PHONY: help venv demo dev test test-long test-go conformance docs lab chaos model bench bench-peers bench-plots lint format generate verify verify-deploy cluster tools lock ci clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 venv: $(STAMP) ## Make the virtual environment with everything in requirements.lock
 
@@ -28,12 +28,21 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 demo: $(STAMP) ## Run 2 000 and more jobs over real files through a server and two workers, and check every result
 	@$(BIN)/python -m examples.media_index.demo
 
-test-go: ## Check and test the Go SDK with the race detector (needs Go and a C compiler)
-	@cd clients/go && unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
-	@cd clients/go && GOTOOLCHAIN=auto go vet ./... && GOTOOLCHAIN=auto go test -race ./...
+GO_MODULES := clients/go clients/go/otel examples
+
+test-go: ## Check and test the Go modules with the race detector (needs Go and a C compiler)
+	@unformatted=$$(gofmt -l $(GO_MODULES)); if [ -n "$$unformatted" ]; then echo "gofmt -w: $$unformatted"; exit 1; fi
+	@export GOTOOLCHAIN=auto; for module in $(GO_MODULES); do \
+	    (cd $$module && go vet ./... && go test -race ./...) || exit 1; done
+
+conformance: $(STAMP) ## Play one suite of cases with the SDKs (Python, Go), and with broken ones that must fail; EXECUTOR=command
+	@$(BIN)/python -m tests.conformance $(if $(EXECUTOR),--executor '$(EXECUTOR)',--executor python --executor go --broken) $(ARGS)
 
 dev: $(STAMP) ## Start a server on an embedded PostgreSQL and leave it running
 	@$(BIN)/atlasqueue-server dev
+
+cluster: $(STAMP) ## Start PostgreSQL, three servers, workers, a load and Prometheus here; Ctrl-C stops all (ARGS=--help)
+	@$(BIN)/python -m deploy.cluster $(ARGS)
 
 test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print coverage
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
@@ -99,6 +108,9 @@ verify: $(STAMP) ## Fail when generated files differ from their sources, or the 
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
 	if [ -n "$$tag" ]; then echo "comparing the contract with $$tag"; $(BIN)/buf breaking --against ".git#tag=$$tag"; \
 	else echo "no release tag yet: nothing to compare the contract with"; fi
+
+verify-deploy: $(STAMP) ## Check dashboards, rules, metrics, compose file, Dockerfile and Kubernetes example (after `make tools`)
+	@$(BIN)/python -m deploy.checks $(ARGS)
 
 tools: ## Install optional tools (grpcurl, Go plugins, TLC, PostgreSQL 15) and say what could not be
 	@scripts/tools.sh

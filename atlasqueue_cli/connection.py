@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from atlasqueue.calls import Calls, Stubs
+from atlasqueue.tracing import Metadata
 from atlasqueue_cli.errors import UsageError
 from atlasqueue_cli.options import Settings
 
@@ -42,10 +43,12 @@ class Connection(Calls):
         """Closes the channels."""
         self.close()
 
-    def call(self, pick: Callable[[Stubs], Any], request: Any) -> Any:
+    def call(
+        self, pick: Callable[[Stubs], Any], request: Any, metadata: Metadata | None = None
+    ) -> Any:
         """As the SDK's call; a success ends the outage that was told of."""
         self._failing_since = 0.0
-        response = super().call(pick, request)
+        response = super().call(pick, request, metadata)
         self._told = False
         return response
 

@@ -19,9 +19,11 @@ import structlog
 import uuid_utils
 
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server import traces
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.cancel_many import ManyCanceller
 from atlasqueue_server.domain.checkup import Checkup
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
@@ -29,6 +31,8 @@ from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.enqueue import Enqueuer
 from atlasqueue_server.domain.jobs import Jobs
 from atlasqueue_server.domain.links import Links
+from atlasqueue_server.domain.loop_lag import LoopLag
+from atlasqueue_server.domain.observe import Observer
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.signals import Signals
@@ -39,6 +43,7 @@ from atlasqueue_server.http.server import HttpServer
 from atlasqueue_server.member import Member
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
+from atlasqueue_server.observe import DatabaseCollector, ServerCollector
 from atlasqueue_server.rpc.binding import Rpc, bind
 from atlasqueue_server.rpc.jobs import JobHandlers
 from atlasqueue_server.rpc.queues import QueueHandlers
@@ -71,12 +76,13 @@ class Application:
             connections_max=config.database_pool_max,
         )
         self.signals = Signals()
+        journal = self.metrics.journal
         self.queues = Queues(self.database, self.signals)
         self.jobs = Jobs(self.database, self.queues)
         self.watcher = Watcher(self.database, self.jobs, self.signals)
-        self.enqueuer = Enqueuer(self.database, self.queues, self.signals)
-        self.reporter = Reporter(self.database, self.signals)
-        self.dispatcher = Dispatcher(self.database, self.signals)
+        self.enqueuer = Enqueuer(self.database, self.queues, self.signals, journal)
+        self.reporter = Reporter(self.database, self.signals, journal)
+        self.dispatcher = Dispatcher(self.database, self.signals, journal)
         self.workers = Workers(
             self.database,
             self.queues,
@@ -85,34 +91,54 @@ class Application:
             self.server_id,
             # Sooner than their connection, so that a stream ends with a GoAway and is not cut.
             config.max_connection_age_seconds * 0.9 or math.inf,
+            journal,
         )
         self.checkup = Checkup(self.database, self.dispatcher)
         self.links = Links(self.database, self.signals, self.server_id)
         self.leader = Leader(
             self.database,
             self.server_id,
-            Duties(self.database, self.signals, config.leader_lease_seconds).loops,
+            Duties(self.database, self.signals, config.leader_lease_seconds, journal).loops,
             config.leader_lease_seconds,
             self.signals,
         )
-        self.metrics.registry.register(LoopCollector(self.leader))
+        self._lag = LoopLag()
+        self._observer = Observer(self.database)
+        self._register_collectors()
         rpcs = self._bind()
         options = GrpcOptions(
             max_connection_age_s=config.max_connection_age_seconds,
             write_timeout_s=config.write_timeout_seconds,
         )
-        self._grpc = GrpcServer(rpcs, self._database_answers, self.metrics, options=options)
+        self._grpc = GrpcServer(
+            rpcs,
+            self._database_answers,
+            self.metrics,
+            options=options,
+            interceptors=traces.interceptors(),
+        )
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._lagging: asyncio.Task[None] | None = None
         self._draining = False
 
+    def _register_collectors(self) -> None:
+        register = self.metrics.registry.register
+        register(LoopCollector(self.leader))
+        register(ServerCollector(self.dispatcher, self.database, self._lag))
+        register(DatabaseCollector(self._observer, self.metrics.names))
+        self.metrics.before_scrape.append(self._observer.refresh)
+
     def _bind(self) -> list[Rpc]:
-        canceller = Canceller(self.database, self.jobs, self.signals)
-        dead_letters = DeadLetters(self.database, self.queues, self.signals)
+        canceller = Canceller(self.database, self.jobs, self.signals, self.metrics.journal)
+        many_canceller = ManyCanceller(
+            self.database, self.queues, self.jobs, self.signals, self.metrics.journal
+        )
+        dead_letters = DeadLetters(self.database, self.queues, self.signals, self.metrics.journal)
         services = {
             job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: JobHandlers(
-                self.enqueuer, self.jobs, canceller, self.watcher
+                self.enqueuer, self.jobs, canceller, many_canceller, self.watcher
             ),
             worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerHandlers(
                 self.workers,
@@ -154,6 +180,7 @@ class Application:
         self.links.start(address(host, self.grpc_port), VERSION)
         self._looking = supervise.start("checkup", self.checkup.run)
         self._election = supervise.start("leader", self.leader.run)
+        self._lagging = supervise.start("loop_lag", self._lag.run)
         log.info(
             "serving",
             server=self.server_id,
@@ -174,7 +201,8 @@ class Application:
         """Ends in order; what was let in is committed first."""
         await self._grpc.stop(self.config.drain_grace_seconds)
         await self._http.stop(self.config.drain_grace_seconds)
-        await supervise.stop(self._looking)
+        await supervise.stop(self._looking, self._lagging)
+        await self._observer.close()
         await self.enqueuer.close()
         await self.reporter.close()
         await self.workers.heartbeats.close()
@@ -200,6 +228,7 @@ class Application:
 
 async def serve(config: ServerConfig, member: Member | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends at once. `member`: as one of several processes."""
+    traced = traces.configure()
     application = Application(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -209,6 +238,8 @@ async def serve(config: ServerConfig, member: Member | None = None) -> None:
     if member is not None:
         member.serving(application.grpc_port, application.http_port)
         member.when_alone(stopping.set)
+    if traced:
+        log.info("tracing", by="OTLP, as the OTEL_* variables say")
     try:
         await stopping.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -217,6 +248,7 @@ async def serve(config: ServerConfig, member: Member | None = None) -> None:
     finally:
         await application.drain()
         await application.stop()
+        await asyncio.to_thread(traces.shutdown)
 
 
 def run(config: ServerConfig, member: Member | None = None) -> int:

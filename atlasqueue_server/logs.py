@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
+from atlasqueue_server import traces
 from atlasqueue_server.model.states import Verb
 from atlasqueue_server.redact import without_password
 
@@ -82,6 +83,7 @@ def _shared() -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         _without_color_message,
+        _with_trace,
         # A traceback becomes text before it is redacted. Plain: richer ones print local variables.
         structlog.processors.format_exc_info,
         _redact,
@@ -102,6 +104,14 @@ def _quieten(level: int) -> None:
     # Started, stopped, waiting: the application says these itself, once for both ports.
     for name in ("uvicorn.error", "asyncio", "psycopg", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _with_trace(
+    _logger: object, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if "trace" not in event and (trace := traces.current_trace_id()):
+        event["trace"] = trace
+    return event
 
 
 def _without_color_message(

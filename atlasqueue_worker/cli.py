@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
@@ -18,8 +17,12 @@ import typer
 
 from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
-from atlasqueue_worker.app import App
+from atlasqueue_worker import tracing
+from atlasqueue_worker.app import App, AppNotFound, load_app
+from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.worker import Worker
+
+log = structlog.get_logger("atlasqueue.worker")
 
 cli = typer.Typer(
     add_completion=False,
@@ -88,6 +91,22 @@ def run(
         Path | None,
         typer.Option(envvar="ATLASQUEUE_TLS_CLIENT_KEY", help="PEM file with its key"),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="ATLASQUEUE_METRICS_PORT",
+            min=0,
+            max=65535,
+            help="Serve /metrics for Prometheus on this port; 0: any free one [default: not at all]",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            envvar="ATLASQUEUE_METRICS_HOST",
+            help="Address of that port; others can read it there, it has no TLS",
+        ),
+    ] = "127.0.0.1",
     log_level: Annotated[
         str, typer.Option(envvar="ATLASQUEUE_LOG_LEVEL", help="debug, info, warning or error")
     ] = "info",
@@ -104,13 +123,20 @@ def run(
     """
     configure_logs(log_level, log_format)
     files = tls_files(tls, tls_ca, tls_cert, tls_key)
+    # Before the handlers are imported, so that they find the tracer provider.
+    end_tracing = tracing.configure()
     app = load(application)
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else None
 
-    def worker() -> Worker:
-        return Worker(app, server, slots=slots, queues=chosen, name=name, grace=grace, tls=files)
+    metrics = None if metrics_port is None else serve_metrics(metrics_host, metrics_port)
 
-    raise typer.Exit(_run(worker))
+    def worker() -> Worker:
+        return Worker(
+            app, server, slots=slots, queues=chosen, name=name, grace=grace, tls=files,
+            metrics=metrics,
+        )  # fmt: skip
+
+    raise typer.Exit(_run(worker, end_tracing))
 
 
 def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
@@ -127,24 +153,23 @@ def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -
     return files
 
 
+def serve_metrics(host: str, port: int) -> WorkerMetrics:
+    """Metrics on a port of their own. Raises typer.BadParameter when the port cannot be had."""
+    metrics = WorkerMetrics()
+    try:
+        bound = metrics.serve(host, port)
+    except OSError as error:
+        raise typer.BadParameter(f"--metrics-port {port} on {host}: {error.strerror}") from error
+    log.info("metrics", http=f"{host}:{bound}")
+    return metrics
+
+
 def load(application: str) -> App:
     """The App that MODULE:APP names. Raises typer.BadParameter, saying what is wrong."""
-    module_name, _, attribute = application.partition(":")
-    if not module_name or not attribute:
-        raise typer.BadParameter(f"{application!r} must be MODULE:APP, as in my_package.jobs:app")
-    sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise typer.BadParameter(
-            f"there is no module {error.name}: run from its directory"
-        ) from error
-    app = getattr(module, attribute, None)
-    if not isinstance(app, App):
-        raise typer.BadParameter(f"{module_name} has no App named {attribute}")
-    if not app.registrations:
-        raise typer.BadParameter(f"{application} has no handlers: register some with @app.job(...)")
-    return app
+        return load_app(application)
+    except AppNotFound as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def configure_logs(level: str, style: str) -> None:
@@ -171,7 +196,7 @@ def configure_logs(level: str, style: str) -> None:
     )
 
 
-def _run(make_worker: Callable[[], Worker]) -> int:
+def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | None = None) -> int:
     # Jobs come by the hundred and form no cycles: with the default threshold the collector walks them
     # over and over.
     gc.freeze()
@@ -197,6 +222,8 @@ def _run(make_worker: Callable[[], Worker]) -> int:
     except AtlasQueueError as error:
         typer.echo(f"error: {error}", err=True)
         return 1
+    if end_tracing is not None:
+        end_tracing()
     # A thread that still runs a handler would keep the process; its job was released.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,14 +17,15 @@ import asyncio
 import contextlib
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2
-from atlasqueue_worker.app import App, Handler
+from atlasqueue_worker.app import App, Dress, Handler
+from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState
 from atlasqueue_worker.outcomes import Cancel, Release, completed, ended
 
@@ -63,12 +64,13 @@ class Executor:
         slots: int,
         report: Callable[[JobOutcome], None],
         tell: Callable[[], Awaitable[None]],
+        dresses: Sequence[Dress] = (),
     ) -> None:
-        self._registrations = app.registrations
         self._report = report
         self._tell = tell
         self._telling: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
+        self._registrations = prepared(app, self._threads, dresses)
         self._context = contextvars.copy_context()
         self._jobs: dict[int, JobContext] = {}
         self._waiting: deque[tuple[Handler, JobContext]] = deque()

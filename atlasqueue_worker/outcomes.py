@@ -25,6 +25,9 @@ JobOutcome = worker_service_pb2.JobOutcome
 class HandlerOutcome(Exception):
     """Base of what a handler may raise or return to end otherwise than with a result."""
 
+    # What a handler in a process of its own said went wrong; reported as it is.
+    job_error: job_pb2.JobError | None = None
+
 
 class Retry(HandlerOutcome):
     """The attempt failed; try again after `after` (default: the policy's backoff).
@@ -120,6 +123,8 @@ def ended(outcome: JobOutcome, error: BaseException) -> JobOutcome:
 
 def job_error(error: BaseException) -> job_pb2.JobError:
     """What went wrong, cut to what the contract holds; of a long stack the end is kept."""
+    if isinstance(error, HandlerOutcome) and error.job_error is not None:
+        return error.job_error
     kind = type(error)
     name = (
         kind.__qualname__

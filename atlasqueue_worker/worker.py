@@ -7,19 +7,22 @@ Heartbeater (own thread) ◀──what is held── Held ◀──lost, cancel�
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from atlasqueue.channel import Tls, parse_addresses
 from atlasqueue.errors import SessionSuperseded
 from atlasqueue.v1 import worker_service_pb2
-from atlasqueue_worker.app import App
+from atlasqueue_worker import tracing
+from atlasqueue_worker.app import App, Dress
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.heartbeater import Heartbeater
 from atlasqueue_worker.held import Held
+from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.reporter import JobOutcome, Reporter
 from atlasqueue_worker.session import Session
 from atlasqueue_worker.stream import Stream
@@ -33,6 +36,28 @@ HEALTH_S = 0.25
 TELL_S = 5.0
 
 log = structlog.get_logger("atlasqueue.worker")
+
+
+def logging_outcomes(
+    report: Callable[[JobOutcome], None], held: Held, session: Session
+) -> Callable[[JobOutcome], None]:
+    """`report`, with a line in the log for each outcome: at level debug only."""
+
+    def logged(outcome: JobOutcome) -> None:
+        job = held.get(outcome.fence)
+        trace = (job.headers.get("traceparent", "") if job else "").split("-")
+        log.debug(
+            outcome.WhichOneof("outcome"),
+            queue=outcome.queue,
+            job=outcome.job_id,
+            kind=job.kind if job else None,
+            session=session.named()[0],
+            fence=outcome.fence,
+            trace=trace[1] if len(trace) == 4 else None,
+        )
+        report(outcome)
+
+    return logged
 
 
 def default_name() -> str:
@@ -51,6 +76,7 @@ class Worker:
         queues: which queues it serves; default: those of its handlers.
         name: for people.
         grace: seconds that handlers get to finish when it stops.
+        metrics: counts what it does; default: nothing is counted.
     """
 
     def __init__(
@@ -63,9 +89,11 @@ class Worker:
         name: str | None = None,
         grace: float = 30.0,
         tls: Tls | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         addresses = parse_addresses(servers)
         self.grace = grace
+        self.slots = slots
         self.completed = 0
         self.stale = 0
         self._stopping = asyncio.Event()
@@ -74,7 +102,19 @@ class Worker:
         self._session = Session()
         self.held = Held()
         self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
-        self.executor = Executor(app, slots, self.reporter.report, self._tell)
+        self._metrics = metrics
+        report: Callable[[JobOutcome], None] = self.reporter.report
+        dresses: list[Dress] = []
+        if metrics is not None:
+            metrics.watch(self, set(app.registrations))
+            dresses.append(metrics.timed)
+            report = metrics.counting(report, self.held)
+        if (dress := tracing.dress()) is not None:
+            dresses.append(dress)
+        # An unconfigured structlog lets everything through: a line a job is for who asked for it.
+        if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
+            report = logging_outcomes(report, self.held, self._session)
+        self.executor = Executor(app, slots, report, self._tell, dresses)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()
         )
@@ -94,6 +134,11 @@ class Worker:
     def healthy(self) -> bool:
         """Whether it can take jobs and keep them: its stream is alive and heartbeats are answered."""
         return self.stream.alive and self._heartbeater.answered
+
+    @property
+    def heartbeats_answered(self) -> bool:
+        """Whether the last heartbeat was answered."""
+        return self._heartbeater.answered
 
     def stop(self) -> None:
         """Drains and ends `run`; called again: at once."""
@@ -121,7 +166,7 @@ class Worker:
             await asyncio.gather(stream, return_exceptions=True)
             await self._drain()
         finally:
-            for task in (stopping, watching, reporter):
+            for task in (stream, stopping, watching, reporter):
                 task.cancel()
             await asyncio.gather(stream, reporter, stopping, watching, return_exceptions=True)
             await asyncio.to_thread(self._heartbeater.stop)
@@ -177,6 +222,8 @@ class Worker:
         self._stopping.set()
 
     def _answered(self, outcome: JobOutcome, result: worker_service_pb2.ReportResult) -> None:
+        if self._metrics is not None:
+            self._metrics.answered(result.status)
         if result.status in ANSWERED:
             self.completed += 1
             return

@@ -120,7 +120,7 @@ def own(
     """Measure AtlasQueue alone: throughput, latency, depth, held-back vacuum, idle cost, memory.
 
     --only takes names of measurements: enqueue, unary_1, unary_16, unary_64, work, lifecycle, latency,
-    half_load, slots, backlog, horizon, idle_streams, heartbeats, soak, churn.
+    half_load, slots, languages, backlog, horizon, idle_streams, heartbeats, soak, churn.
     """
     from benchmarks.harness.console import say, show
     from benchmarks.own.context import LONG, QUICK, Sizes

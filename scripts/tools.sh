@@ -23,35 +23,24 @@ go_tool protoc-gen-go-grpc google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 echo "fetching TLC (models)"
 why=$(scripts/tlc.sh) || missing+=("$why")
 
-if [ ! -e /usr/lib/postgresql/15/bin/postgres ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing PostgreSQL 15"
-        (apt-get update -q && apt-get install -q -y --no-install-recommends postgresql-15) \
-            >"$bin/../postgresql-15.log" 2>&1 || missing+=("postgresql-15: see .tools/postgresql-15.log")
-    else
-        missing+=("postgresql-15: needs root and apt-get; install it from your distribution")
+debian_package() { # name, what it is for
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        missing+=("$1 ($2): needs root and apt-get; install it from your distribution")
+        return
     fi
-fi
+    echo "installing $1 ($2)"
+    # RUNLEVEL=1: the services of some start at once and take their ports.
+    (apt-get update -q && RUNLEVEL=1 apt-get install -q -y --no-install-recommends "$1") \
+        >"$bin/../$1.log" 2>&1 || missing+=("$1: see .tools/$1.log")
+}
 
-if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing libfaketime"
-        (apt-get update -q && apt-get install -q -y --no-install-recommends libfaketime) \
-            >"$bin/../libfaketime.log" 2>&1 || missing+=("libfaketime: see .tools/libfaketime.log")
-    else
-        missing+=("libfaketime (make chaos, clocks an hour off): needs root and apt-get; install it from your distribution")
-    fi
-fi
+[ -e /usr/lib/postgresql/15/bin/postgres ] || debian_package postgresql-15 "tests on the oldest version supported"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || debian_package libfaketime "make chaos, clocks an hour off"
+PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || debian_package pgbouncer "tests of poolers"
+{ command -v prometheus && command -v promtool; } >/dev/null || debian_package prometheus "make verify-deploy, make cluster"
 
-if ! PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing pgbouncer"
-        (apt-get update -q && apt-get install -q -y --no-install-recommends pgbouncer) \
-            >"$bin/../pgbouncer.log" 2>&1 || missing+=("pgbouncer: see .tools/pgbouncer.log")
-    else
-        missing+=("pgbouncer: needs root and apt-get; install it from your distribution")
-    fi
-fi
+echo "installing what make verify-deploy checks with"
+while read -r why; do missing+=("$why"); done < <(scripts/deploy_tools.sh)
 
 echo "tools in .tools/bin: $(ls "$bin" | tr '\n' ' ')"
 for line in "${missing[@]+"${missing[@]}"}"; do echo "could not install $line"; done

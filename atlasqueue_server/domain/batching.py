@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
+from atlasqueue_server import traces
 from atlasqueue_server.model.errors import Overloaded, ShuttingDown
 
 T = TypeVar("T")
@@ -38,11 +40,15 @@ class Batcher(Generic[T, R]):
         flights: int = 2,
         gather_s: Callable[[], float] = lambda: 0.0,
         observe: Callable[[int], None] = lambda rows: None,
+        verb: str = "",
     ) -> None:
         self._flush = flush
         self._size = size
         self._gather_s = gather_s
         self._observe = observe
+        self._verb = verb
+        # Only while tracing: the span of the call that each future answers.
+        self._spans: dict[asyncio.Future[Sequence[R]], Any] = {}
         self._free = flights
         self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
         self._pending_rows = 0
@@ -84,6 +90,8 @@ class Batcher(Generic[T, R]):
         future: asyncio.Future[Sequence[R]] = loop.create_future()
         self._pending.append((chunk, future))
         self._pending_rows += len(chunk)
+        if (span := traces.recording()) is not None:
+            self._spans[future] = span
         if self._free:
             self._free -= 1
             flight = loop.create_task(self._fly())
@@ -116,7 +124,8 @@ class Batcher(Generic[T, R]):
         items = [item for chunk, _ in calls for item in chunk]
         self._observe(len(items))
         try:
-            answers = await self._flush(items)
+            with self._traced(calls, len(items)):
+                answers = await self._flush(items)
         except asyncio.CancelledError:
             _fail(calls, ShuttingDown("this server is shutting down"))
             raise
@@ -128,6 +137,16 @@ class Batcher(Generic[T, R]):
             if not future.done():
                 future.set_result(answers[start : start + len(chunk)])
             start += len(chunk)
+
+    def _traced(
+        self, calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], rows: int
+    ) -> AbstractContextManager[Any]:
+        spans = (
+            [s for _, future in calls if (s := self._spans.pop(future, None))]
+            if self._spans
+            else ()
+        )
+        return traces.commit(self._verb, rows, spans)
 
     async def close(self) -> None:
         """Waits for what was handed in; later calls raise ShuttingDown."""

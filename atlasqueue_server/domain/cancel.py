@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atlasqueue_server.domain.jobs import Jobs, not_found
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import JobDead, JobFinal, Overloaded
 from atlasqueue_server.model.jobs import LeaseName
 from atlasqueue_server.model.states import State
@@ -17,7 +18,10 @@ TRIES_MAX = 10
 class Canceller:
     """Cancels jobs."""
 
-    def __init__(self, database: Database, jobs: Jobs, signals: Signals) -> None:
+    def __init__(
+        self, database: Database, jobs: Jobs, signals: Signals, journal: Journal | None = None
+    ) -> None:
+        self._journal = journal or Journal()
         self._database = database
         self._jobs = jobs
         self._signals = signals
@@ -40,9 +44,11 @@ class Canceller:
     ) -> State:
         match found:
             case Cancelled.CANCELLED:
+                self._journal.cancelled(queue, job_id)
                 self._signals.job_moved(job_id)
                 return State.CANCELLED
             case Cancelled.REQUESTED:
+                self._journal.cancel_requested(queue, job_id, session_id, fence)
                 if session_id is not None and fence is not None:
                     self._signals.cancel_requested(session_id, LeaseName(queue, job_id, fence))
                 self._signals.job_moved(job_id)

@@ -8,6 +8,7 @@ from atlasqueue_server.domain.jobs import NIL, cut_page
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.jobs import DeadLetterFilter, Job
 from atlasqueue_server.store import dead_letters as store
 from atlasqueue_server.store import jobs as jobs_store
@@ -21,7 +22,10 @@ Act = Callable[[Database, str, Sequence[str]], Awaitable[int]]
 class DeadLetters:
     """The dead letters of a queue."""
 
-    def __init__(self, database: Database, queues: Queues, signals: Signals) -> None:
+    def __init__(
+        self, database: Database, queues: Queues, signals: Signals, journal: Journal | None = None
+    ) -> None:
+        self._journal = journal or Journal()
         self._database = database
         self._queues = queues
         self._signals = signals
@@ -56,6 +60,7 @@ class DeadLetters:
         act = store.count_dead_letters if dry_run else store.redrive_dead_letters_if_dead
         answer = await self._each_chunk(queue, chosen, most, act)
         if answer[0] and not dry_run:
+            self._journal.redriven(queue, answer[0])
             self._signals.jobs_ready([queue])
         return answer
 
@@ -69,7 +74,10 @@ class DeadLetters:
     ) -> tuple[int, bool]:
         """(deleted, more): dead letters gone for good, by id or filter. Raises QueueNotFound."""
         act = store.count_dead_letters if dry_run else store.purge_dead_letters_if_dead
-        return await self._each_chunk(queue, chosen, most, act)
+        answer = await self._each_chunk(queue, chosen, most, act)
+        if answer[0] and not dry_run:
+            self._journal.purged(queue, answer[0])
+        return answer
 
     async def _each_chunk(
         self, queue: str, chosen: Sequence[str] | DeadLetterFilter, most: int, act: Act

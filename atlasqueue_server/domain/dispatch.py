@@ -11,6 +11,7 @@ from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.lease import Lane
 from atlasqueue_server.domain.sessions import CancelAsked, OpenSession, WentAway
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import (
     AtlasQueueError,
     SessionLost,
@@ -53,11 +54,11 @@ class Dispatcher:
         self,
         database: Database,
         signals: Signals,
-        observe: Callable[[int], None] = lambda rows: None,
+        journal: Journal | None = None,
     ) -> None:
         self._database = database
         self._signals = signals
-        self._observe = observe
+        self._journal = journal or Journal()
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._by_id: dict[int, OpenSession] = {}
         self._polls: set[OpenSession] = set()
@@ -70,6 +71,11 @@ class Dispatcher:
         signals.lost.append(self._session_lost)
         signals.cancel.append(self._cancel_requested)
         signals.reopened.append(self._session_reopened)
+
+    @property
+    def lanes(self) -> int:
+        """How many queues are leased from."""
+        return len(self._lanes)
 
     @property
     def sessions(self) -> Collection[OpenSession]:
@@ -133,7 +139,7 @@ class Dispatcher:
                 queue,
                 self.give_back,
                 self._credit_returned,
-                self._observe,
+                self._journal,
                 self.knows_its_sessions,
             )
             self._lanes[queue] = lane, supervise.start(f"lane {queue}", lane.run)
@@ -147,7 +153,8 @@ class Dispatcher:
         ]
 
         async def release() -> None:
-            await report_if_fenced(self._database, {(queue, OutcomeKind.RELEASE): outcomes})
+            groups = {(queue, OutcomeKind.RELEASE): outcomes}
+            self._journal.reported(groups, await report_if_fenced(self._database, groups))
             self._signals.jobs_ready([queue])
 
         self.spawn(_again_while_unavailable(release))

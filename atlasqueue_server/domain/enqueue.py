@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.domain.queues import Queues, too_many_queues
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import AtlasQueueError, JobIdConflict, Overloaded
 from atlasqueue_server.model.jobs import Enqueued, NewJob
 from atlasqueue_server.store import enqueue as store
@@ -25,17 +26,22 @@ class Enqueuer:
         database: Database,
         queues: Queues,
         signals: Signals,
-        observe: Callable[[int], None] = lambda rows: None,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal or Journal()
         self._database = database
         self._queues = queues
         self._signals = signals
         self._batcher: Batcher[NewJob, Enqueued] = Batcher(
-            self._flush, size=lambda job: len(job.payload) + 100, observe=observe
+            self._flush,
+            size=lambda job: len(job.payload) + 100,
+            observe=self._journal.committed_enqueues,
+            verb="enqueue",
         )
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[AtlasQueueError | None]:
         """For each job None when it is stored (now or before), else why not."""
+        self._journal.called_enqueue(len(jobs))
         refused = await self._queues.ensure({job.queue for job in jobs})
         room = [job for job in jobs if job.queue not in refused] if refused else jobs
         answers = iter(await self._batcher.submit(room))
@@ -69,6 +75,8 @@ class Enqueuer:
         }
         stored = await store.enqueue_jobs_if_new(self._database, firsts)
         self._signals.jobs_ready(queue for queue, count in stored.items() if count)
+        repeated = {queue: len(at) - stored[queue] for queue, at in by_queue.items()}
+        self._journal.enqueued(firsts, stored, repeated)
         answers: dict[int, Enqueued] = {}
         for queue, indices in by_queue.items():
             if stored[queue] == len(indices):

@@ -56,8 +56,7 @@ class Jobs:
     ) -> tuple[list[Job], PageToken | None]:
         """A page of a queue's jobs, without payloads, and the token of the next. Raises QueueNotFound."""
         await self._queues.get(queue)
-        pick = self._ready_ids if jobs.state is State.READY else self._ids
-        ids, following = await pick(queue, jobs, page_size, token)
+        ids, following = await self.ids(queue, jobs, page_size, token)
         job_ids = [job_id for job_id, _ in ids]
         found = await store.get_jobs(self._database, queue, job_ids, whole=False)
         read = {job.job_id: job for job in found}
@@ -65,10 +64,17 @@ class Jobs:
         shown = [(read[job_id], after) for job_id, after in ids if job_id in read]
         return cut_page(shown, following)
 
-    async def _ids(
+    async def ids(
         self, queue: str, jobs: JobFilter, page_size: int, token: PageToken
     ) -> tuple[list[tuple[str, PageToken]], PageToken | None]:
         """A page's ids, each with the token of what follows it, and the token of what follows all."""
+        pick = self._ready_ids if jobs.state is State.READY else self._ids_by_id
+        return await pick(queue, jobs, page_size, token)
+
+    async def _ids_by_id(
+        self, queue: str, jobs: JobFilter, page_size: int, token: PageToken
+    ) -> tuple[list[tuple[str, PageToken]], PageToken | None]:
+        """The same, by id."""
         after = token.job_id or NIL
         rows = await store.list_job_ids(self._database, queue, jobs, after, EXAMINED_MAX)
         ids = [(job_id, PageToken(job_id=job_id)) for job_id, fits in rows if fits][:page_size]

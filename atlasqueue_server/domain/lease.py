@@ -23,6 +23,7 @@ import structlog
 from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
 from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.watermark import Watermark
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import Lane as SeqWindow
@@ -53,7 +54,7 @@ class Lane:
         queue: str,
         give_back: GiveBack,
         credit_returned: Callable[[OpenSession, str], None],
-        observe: Callable[[int], None] = lambda rows: None,
+        journal: Journal | None = None,
         may_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.queue = queue
@@ -61,7 +62,7 @@ class Lane:
         self._database = database
         self._give_back = give_back
         self._credit_returned = credit_returned
-        self._observe = observe
+        self._journal = journal or Journal()
         self._may_lease = may_lease
         self._watermarks = {priority: Watermark() for priority in PRIORITIES}
         self._reserve = Reserve()
@@ -139,16 +140,22 @@ class Lane:
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
         async with self._statement:
+            began = time.monotonic()
             try:
                 rows = await lease_jobs_if_ready(self._database, self.queue, self._orders(chosen))
             finally:
                 for session in chosen:
                     session.reserved -= 1
                     session.looked_at(self.queue)
+            if self._swept_at >= began:
+                took_s = time.monotonic() - began
+                for watermark in self._watermarks.values():
+                    watermark.window_took(took_s)
             if rows:
                 self._deal(chosen, rows)
             if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
                 await bury_lost_bodies(self._database, self.queue, bodiless)
+                self._journal.buried(self.queue, len(bodiless))
         self.backlog = len(rows) == len(chosen)
         if self.backlog:
             self._may_be_ready = True
@@ -167,6 +174,7 @@ class Lane:
         sweep = now - self._swept_at >= POLL_S
         if sweep:
             self._swept_at = now
+            self._journal.swept()
         ids = [session.session_id for session in chosen]
         strict, reserved = self._reserve.split(len(ids))
         orders = []
@@ -187,7 +195,7 @@ class Lane:
 
     def _deal(self, chosen: Sequence[OpenSession], rows: list[LeasedRow]) -> None:
         now = time.monotonic()
-        self._observe(len(rows))
+        self._journal.leased(self.queue, rows)
         mean = sum(row.wire_bytes for row in rows) // len(rows)
         self._batch = min(max(1, BATCH_BYTES // mean), BATCH_MAX, 2 * self._batch)
         by_session: dict[int, list[LeasedRow]] = defaultdict(list)

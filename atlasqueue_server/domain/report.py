@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Final, cast
 
 from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import Overloaded
 from atlasqueue_server.model.jobs import Outcome, OutcomeKind, Reported, ReportStatus
 from atlasqueue_server.model.states import State
@@ -29,16 +30,21 @@ class Reporter:
         self,
         database: Database,
         signals: Signals,
-        observe: Callable[[int], None] = lambda rows: None,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal or Journal()
         self._database = database
         self._signals = signals
         self._batcher: Batcher[Outcome, Reported] = Batcher(
-            self._flush, size=lambda o: len(o.result or b"") + 200, observe=observe
+            self._flush,
+            size=lambda o: len(o.result or b"") + 200,
+            observe=self._journal.committed_reports,
+            verb="report",
         )
 
     async def report(self, outcomes: Sequence[Outcome]) -> list[Reported]:
         """What became of each outcome. A repeat of one that was stored is ALREADY_APPLIED."""
+        self._journal.called_report(len(outcomes))
         return await self._batcher.submit(outcomes)
 
     async def close(self) -> None:
@@ -68,9 +74,12 @@ class Reporter:
             groups[outcome.queue, outcome.kind].append(outcome)
         moved = await store.report_if_fenced(self._database, groups)
         self._tell(outcomes, moved)
+        self._journal.reported(groups, moved)
         settled = {fence: APPLIED[state] for fence, state in moved.items()}
         if len(moved) < len(outcomes):
-            settled |= await self._classify([o for o in outcomes if o.fence not in moved])
+            others = [o for o in outcomes if o.fence not in moved]
+            settled |= (classified := await self._classify(others))
+            self._journal.not_applied(others, classified)
         return settled
 
     async def _classify(self, outcomes: Sequence[Outcome]) -> dict[int, Reported]:

@@ -5,9 +5,11 @@ without a floor every lease would walk them all again. So a lease asks for seq a
 highest seq leased 250 ms ago: commits that race for a moment are never stepped over. What commits later
 than that is found by a sweep, once a second:
 
-    seq ──┬── rotating window of 100 000 ──┬─────────────┬── sweep: last 10 s ──┬── lease ──▶
-          0                                              floor 10 s ago         floor 250 ms ago
+    seq ──┬── rotating window ≥ 100 000 ──┬─────────────┬── sweep: last 10 s ──┬── lease ──▶
+          0                                             floor 10 s ago         floor 250 ms ago
 
+What a window costs is its dead entries, not its length. So it grows while looks are cheap, and shrinks
+after a dear one: where vacuum keeps up, a turn over a history of any length takes seconds.
 The watermark is a hint that lags; nothing depends on it but speed.
 """
 
@@ -18,6 +20,8 @@ from collections import deque
 LAG_S = 0.25
 SWEEP_S = 10.0
 WINDOW_SEQS = 100_000
+GROWTH = 4
+CHEAP_S = 0.05
 
 
 class Watermark:
@@ -29,6 +33,7 @@ class Watermark:
         self._highest = 0
         self._old = 0
         self._window = 0
+        self._window_seqs = WINDOW_SEQS
 
     def record(self, now: float, seq: int) -> None:
         """A lease took `seq` at `now`."""
@@ -64,5 +69,10 @@ class Watermark:
         if self._window >= end:
             self._window = 0
         start = self._window
-        self._window = min(start + WINDOW_SEQS, end)
+        self._window = min(start + self._window_seqs, end)
         return start, self._window
+
+    def window_took(self, seconds: float) -> None:
+        """The statement that looked into the last window took so long."""
+        factor = GROWTH if seconds < CHEAP_S else 1 / GROWTH
+        self._window_seqs = max(WINDOW_SEQS, min(int(self._window_seqs * factor), self._old))

@@ -14,6 +14,7 @@ from atlasqueue_server.domain.heartbeats import Heartbeats
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import SessionLost, SessionSuperseded, ShuttingDown
 from atlasqueue_server.model.jobs import HeldJob, Session
@@ -52,7 +53,9 @@ class Workers:
         signals: Signals,
         server_id: str,
         stream_age_s: float = math.inf,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal or Journal()
         self._stream_age_s = stream_age_s
         self._database = database
         self._queues = queues
@@ -185,6 +188,7 @@ class Workers:
         if extended is None:
             raise await self._why_not_live(session_id, epoch)
         if extended.reconciled:
+            self._journal.reconciled(session_id, extended.reconciled)
             self._signals.jobs_ready(
                 {queue for queue, _, state in extended.reconciled if state is State.READY}
             )

@@ -34,7 +34,11 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
 
     async def exposition(request: Request) -> Response:
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encoder(metrics.registry), headers={"content-type": content_type})
+        for refresh in metrics.before_scrape:
+            await refresh()
+        # Thousands of series take a while to write; calls go on meanwhile.
+        body = await asyncio.to_thread(encoder, metrics.registry)
+        return Response(body, headers={"content-type": content_type})
 
     async def alive(_request: Request) -> Response:
         return json_response(dump({"status": "ok"}))

@@ -32,6 +32,8 @@ class State(StrEnum):
 FINAL: Final = frozenset({State.SUCCEEDED, State.CANCELLED})
 # WatchJob ends here: nothing moves the job further by itself.
 SETTLED: Final = FINAL | {State.DEAD}
+# What a cancel reaches.
+OPEN: Final = frozenset({State.SCHEDULED, State.READY, State.LEASED})
 
 
 class Verb(StrEnum):

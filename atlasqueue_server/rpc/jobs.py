@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
+from atlasqueue_server.domain.cancel_many import ManyCanceller
 from atlasqueue_server.domain.enqueue import Enqueuer
 from atlasqueue_server.domain.jobs import Jobs
 from atlasqueue_server.domain.pages import PageToken
@@ -13,6 +14,7 @@ from atlasqueue_server.domain.watch import Watcher
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
 from atlasqueue_server.model.jobs import JobFilter, NewJob
+from atlasqueue_server.model.states import OPEN
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.codes import STATES, STATES_IN
 from atlasqueue_server.rpc.errors import shortened, to_status
@@ -28,11 +30,17 @@ class JobHandlers:
     """Proto in, one domain verb, proto out."""
 
     def __init__(
-        self, enqueuer: Enqueuer, jobs: Jobs, canceller: Canceller, watcher: Watcher
+        self,
+        enqueuer: Enqueuer,
+        jobs: Jobs,
+        canceller: Canceller,
+        many_canceller: ManyCanceller,
+        watcher: Watcher,
     ) -> None:
         self._enqueuer = enqueuer
         self._jobs = jobs
         self._canceller = canceller
+        self._many_canceller = many_canceller
         self._watcher = watcher
 
     async def enqueue(
@@ -90,18 +98,7 @@ class JobHandlers:
     ) -> job_service_pb2.ListJobsResponse:
         """Lists a queue's jobs."""
         check = Checker()
-        queue = check.name("queue", request.queue)
-        check.enum("state", request.state, job_pb2.JobState.DESCRIPTOR)
-        wanted = JobFilter(
-            STATES_IN.get(request.state),
-            check.optional_name("kind", request.kind) or None,
-            check.time("created_after", request.created_after)
-            if request.HasField("created_after")
-            else None,
-            check.time("created_before", request.created_before)
-            if request.HasField("created_before")
-            else None,
-        )
+        queue, wanted = _filter(check, request)
         page_size = check.page_size(request.page_size)
         token = check.page_token(request.page_token)
         check.raise_if_refused()
@@ -118,6 +115,27 @@ class JobHandlers:
         queue, job_id = _named(request)
         state = await self._canceller.cancel(queue, job_id)
         return job_service_pb2.CancelJobResponse(state=STATES[state])
+
+    async def cancel_jobs(
+        self, request: job_service_pb2.CancelJobsRequest
+    ) -> job_service_pb2.CancelJobsResponse:
+        """Cancels jobs by filter."""
+        check = Checker()
+        queue, wanted = _filter(check, request)
+        if wanted.state not in (None, *OPEN):
+            check.refuse(
+                "state", "must be SCHEDULED, READY or LEASED: the others are never cancelled"
+            )
+        token = check.page_token(request.page_token)
+        check.raise_if_refused()
+        done = await self._many_canceller.cancel(
+            queue, wanted, PageToken.decode(token), dry_run=request.dry_run
+        )
+        return job_service_pb2.CancelJobsResponse(
+            cancelled_job_ids=done.cancelled,
+            requested_job_ids=done.requested,
+            next_page_token=done.following.encode() if done.following else "",
+        )
 
     async def watch_job(
         self, request: job_service_pb2.WatchJobRequest
@@ -138,6 +156,23 @@ def _named(
     job_id = check.job_id("job_id", request.job_id)
     check.raise_if_refused()
     return queue, job_id
+
+
+def _filter(
+    check: Checker, request: job_service_pb2.ListJobsRequest | job_service_pb2.CancelJobsRequest
+) -> tuple[str, JobFilter]:
+    queue = check.name("queue", request.queue)
+    check.enum("state", request.state, job_pb2.JobState.DESCRIPTOR)
+    return queue, JobFilter(
+        STATES_IN.get(request.state),
+        check.optional_name("kind", request.kind) or None,
+        check.time("created_after", request.created_after)
+        if request.HasField("created_after")
+        else None,
+        check.time("created_before", request.created_before)
+        if request.HasField("created_before")
+        else None,
+    )
 
 
 def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:

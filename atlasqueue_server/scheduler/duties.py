@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Sequence
 
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.scheduler.depths import FoldDepths
 from atlasqueue_server.scheduler.expire import AdoptOrphans, Expire, FailOverdue
 from atlasqueue_server.scheduler.loop import Loop
@@ -26,13 +27,19 @@ from atlasqueue_server.store.scheduler import Ahead
 class Duties:
     """The loops of one server's scheduler."""
 
-    def __init__(self, database: Database, signals: Signals, leader_lease_s: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signals: Signals,
+        leader_lease_s: float,
+        journal: Journal | None = None,
+    ) -> None:
         self._tick = Tick(database, leader_lease_s, self._look_ahead)
-        self._expire = Expire(database, signals)
-        self._fail_overdue = FailOverdue(database, signals)
-        self._promote = Promote(database, signals)
+        self._expire = Expire(database, signals, journal)
+        self._fail_overdue = FailOverdue(database, signals, journal)
+        self._promote = Promote(database, signals, journal)
         self._fold_depths = FoldDepths(database)
-        self._rare = (AdoptOrphans(database), Partitions(database), Prune(database))
+        self._rare = (AdoptOrphans(database), Partitions(database), Prune(database, journal))
 
     @property
     def loops(self) -> Sequence[Loop]:

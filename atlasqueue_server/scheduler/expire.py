@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.scheduler.loop import Loop, log
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
@@ -25,8 +26,11 @@ class Expire(Loop):
     interval_s = 0.1
     idle_s = 5.0
 
-    def __init__(self, database: Database, signals: Signals) -> None:
+    def __init__(
+        self, database: Database, signals: Signals, journal: Journal | None = None
+    ) -> None:
         super().__init__()
+        self._journal = journal or Journal()
         self._database = database
         self._signals = signals
 
@@ -39,7 +43,7 @@ class Expire(Loop):
         expired = await store.expire_leases_if_leader(self._database, term, LEASES_BATCH)
         for queue, job_id, fence, state in expired:
             # One line a lease would be a flood when many expire together; the failures table has them all.
-            log.debug("lease_expired", queue=queue, job=job_id, fence=fence, state=state)
+            self._journal.expired(queue, job_id, fence, state)
             self._signals.job_moved(job_id)
         if expired:
             states = Counter(state for _, _, _, state in expired)
@@ -54,8 +58,11 @@ class FailOverdue(Loop):
     interval_s = 0.1
     idle_s = 5.0
 
-    def __init__(self, database: Database, signals: Signals) -> None:
+    def __init__(
+        self, database: Database, signals: Signals, journal: Journal | None = None
+    ) -> None:
         super().__init__()
+        self._journal = journal or Journal()
         self._database = database
         self._signals = signals
 
@@ -63,6 +70,7 @@ class FailOverdue(Loop):
         """Fails a batch of overdue jobs."""
         overdue = await store.fail_overdue_jobs_if_leader(self._database, term, LEASES_BATCH)
         for queue, job_id, session_id, fence, state in overdue:
+            self._journal.passed_deadline(queue, fence, state)
             log.warning("deadline_passed", queue=queue, job=job_id, fence=fence, state=state)
             self._signals.job_moved(job_id)
             self._signals.slots_freed(session_id)

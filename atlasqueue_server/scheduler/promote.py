@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.scheduler.loop import Loop
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
@@ -28,8 +29,11 @@ class Promote(Loop):
     interval_s = 0.02
     idle_s = 5.0
 
-    def __init__(self, database: Database, signals: Signals) -> None:
+    def __init__(
+        self, database: Database, signals: Signals, journal: Journal | None = None
+    ) -> None:
         super().__init__()
+        self._journal = journal or Journal()
         self._database = database
         self._signals = signals
         self._promoted_up_to: dict[str, datetime] = {}
@@ -49,6 +53,7 @@ class Promote(Loop):
             count, last = await store.promote_jobs_if_leader(
                 self._database, term, queue, floor, BATCH
             )
+            self._journal.promoted(queue, count)
             if last is not None:
                 self._promoted_up_to[queue] = max(last, self._promoted_up_to.get(queue, START))
                 self._signals.jobs_ready([queue])

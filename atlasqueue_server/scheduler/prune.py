@@ -11,6 +11,7 @@ from collections import defaultdict
 from datetime import date, timedelta
 
 from atlasqueue_server.domain.jobs import NIL
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_day, partition_name
 from atlasqueue_server.scheduler.loop import Loop, log
@@ -51,9 +52,10 @@ class Prune(Loop):
     name = "prune"
     interval_s = 60.0
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, journal: Journal | None = None) -> None:
         super().__init__()
         self._database = database
+        self._journal = journal or Journal()
         self._after = ("", NIL)
 
     async def tick(self, term: Term) -> bool:
@@ -66,6 +68,7 @@ class Prune(Loop):
         dead = await store.prune_dead_letters_if_leader(
             self._database, term, limits.DEAD_LETTER_RETENTION_DAYS, BATCH
         )
+        self._journal.pruned(dead)
         return more or dead == BATCH
 
     async def _prune_bodies(self, term: Term, before: date) -> bool:
@@ -74,7 +77,9 @@ class Prune(Loop):
         for queue, job_id in found:
             by_queue[queue].append(job_id)
         for queue, job_ids in by_queue.items():
-            await store.prune_bodies_if_leader(self._database, term, queue, job_ids, before)
+            self._journal.pruned(
+                await store.prune_bodies_if_leader(self._database, term, queue, job_ids, before)
+            )
         self._after = found[-1] if len(found) == BATCH else ("", NIL)
         return len(found) == BATCH
 

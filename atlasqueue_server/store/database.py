@@ -25,6 +25,7 @@ import structlog
 from psycopg import AsyncConnection, errors
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from atlasqueue_server import traces
 from atlasqueue_server.model.errors import DatabaseUnavailable, Overloaded, ShuttingDown
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.statements import statement
@@ -157,6 +158,10 @@ class Database:
         """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
         if len(statements) == 1:
             return [await self.run(*statements[0])]
+        with traces.statements([name for name, _ in statements]):
+            return await self._run_together(statements)
+
+    async def _run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
         for tries_left in reversed(range(TRANSIENT_TRIES)):
             try:
                 async with self.connection() as connection:
@@ -172,6 +177,10 @@ class Database:
 
     async def run(self, name: str, params: Params | None = None) -> list[Row]:
         """Runs one statement in its own transaction and returns its rows; runs it again after a deadlock."""
+        with traces.statements((name,)):
+            return await self._run(name, params)
+
+    async def _run(self, name: str, params: Params | None) -> list[Row]:
         for tries_left in reversed(range(TRANSIENT_TRIES)):
             try:
                 async with self.connection() as connection:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Failure, Job, JobError, JobFilter
 from atlasqueue_server.model.retry import RetryPolicy
-from atlasqueue_server.model.states import State
+from atlasqueue_server.model.states import OPEN, State
 from atlasqueue_server.store.database import Database, Row
 
 
@@ -104,6 +104,28 @@ async def cancel_job_if_open(
         return None
     found, session_id, fence = rows[0]
     return Cancelled(found), session_id, fence
+
+
+async def cancel_jobs_if_open(
+    database: Database, queue: str, job_ids: Sequence[str], states: Collection[State]
+) -> list[tuple[str, int | None, int | None]]:
+    """Those that were cancelled, and with session and fence those asked for: the ones in `states`."""
+    rows = await database.run("cancel_jobs_if_open", _open(queue, job_ids, states))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def find_open_jobs(
+    database: Database, queue: str, job_ids: Sequence[str], states: Collection[State]
+) -> list[tuple[str, bool]]:
+    """Those that a cancel would touch, being in `states`, and whether each is leased."""
+    rows = await database.run("find_open_jobs", _open(queue, job_ids, states))
+    return [(row[0], row[1]) for row in rows]
+
+
+def _open(queue: str, job_ids: Sequence[str], states: Collection[State]) -> dict[str, Any]:
+    return {"queue": queue, "job_ids": sorted(job_ids)} | {
+        state.value: state in states for state in OPEN
+    }
 
 
 _LISTS = {

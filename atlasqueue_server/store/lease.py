@@ -40,6 +40,8 @@ class LeasedRow(NamedTuple):
     max_attempts: int
     seq: int
     checkpoint: bytes | None
+    # From when it could first have been leased to now; None but for a first lease.
+    waited_s: float | None = None
 
     @property
     def wire_bytes(self) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 
 import uvloop
 
-from atlasqueue_worker import App, JobContext, Worker
+from atlasqueue_worker import App, JobContext, Worker, tracing
 from benchmarks.load.payloads import KIND, QUEUE, age_us
 from benchmarks.load.protocol import Stdio
 from benchmarks.load.shared_count import SharedCount
@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--hold", type=float, default=0, help="seconds each handler takes")
     options = parser.parse_args()
+    # Nothing, unless the OTEL_* variables ask for it.
+    tracing.configure()
     stdio = Stdio()
     handled = multiprocessing.RawArray("q", options.workers) if options.workers > 1 else [0]
     spawn = multiprocessing.get_context("spawn")

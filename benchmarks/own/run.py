@@ -16,7 +16,7 @@ from benchmarks.harness.document import Run
 from benchmarks.harness.interleave import Measure, rounds
 from benchmarks.harness.postgres import Postgres, open_postgres
 from benchmarks.harness.runner import RunnerError
-from benchmarks.own import depth, latency, memory, streams, throughput
+from benchmarks.own import depth, languages, latency, memory, streams, throughput
 from benchmarks.own.context import Context, Sizes
 from benchmarks.own.horizon import Horizon
 from benchmarks.own.memory import Soak
@@ -59,6 +59,7 @@ def measurements(horizon: Horizon, soak: Soak) -> list[Measurement]:
         Measurement("latency", "enqueue to handler start, idle", latency.idle),
         Measurement("half_load", "the same at half load", latency.half_load),
         Measurement("slots", "work phase by slots", throughput.slots),
+        Measurement("languages", "work phase by the worker's language", languages.work),
         Measurement("backlog", "work rate and claims by waiting jobs", depth.backlog),
         Measurement("horizon", "with xmin pinned, with scanners", horizon.measures),
         Measurement("idle_streams", "streams without jobs", streams.idle_streams, True, 3),

@@ -10,6 +10,7 @@ import psycopg
 
 from benchmarks.harness.interleave import Measure
 from benchmarks.harness.meter import cost
+from benchmarks.harness.runner import Runner
 from benchmarks.own.context import Context, Live, Metrics
 from benchmarks.own.rows import CopyBatches, make_queue, preload
 
@@ -65,11 +66,16 @@ def unary(in_flight: int) -> Callable[[Context], dict[str, Measure]]:
 
 def work_once(context: Context, jobs: int, slots: int) -> Metrics:
     """Works `jobs` jobs that wait already, on a fresh database."""
+    return work_with(context, jobs, lambda live: live.worker(jobs=jobs, slots=slots))
+
+
+def work_with(context: Context, jobs: int, worker: Callable[[Live], Runner]) -> Metrics:
+    """The same with any worker that ends after so many jobs."""
     with context.server() as live:
         preload(live.url, jobs)
         with psycopg.connect(live.url, autocommit=True) as connection:
             connection.execute("analyze")
-        return live.measure("worker", live.worker(jobs=jobs, slots=slots))
+        return live.measure("worker", worker(live))
 
 
 def work(context: Context) -> dict[str, Measure]:

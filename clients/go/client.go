@@ -28,8 +28,9 @@ type Client struct {
 	around []EnqueueHook
 }
 
-// EnqueueHook is called before jobs are sent, and what it returns once they are stored or refused. It may add
-// headers. Package otel makes one.
+// EnqueueHook is called before jobs are sent, and what it returns once they are stored or refused. The jobs have
+// their ids. It may give a job other headers; a map of headers is the caller's, so it must not be changed in place.
+// Package atlasqueueotel (clients/go/otel) makes one.
 type EnqueueHook func(ctx context.Context, jobs []*NewJob) (context.Context, func(error))
 
 // Option sets up a Client.
@@ -148,6 +149,11 @@ func (c *Client) hooked(ctx context.Context, jobs []*NewJob) (context.Context, f
 	if len(c.around) == 0 {
 		return ctx, func(error) {}
 	}
+	for _, job := range jobs {
+		if job.JobID == "" {
+			job.JobID = NewJobID()
+		}
+	}
 	after := make([]func(error), len(c.around))
 	for i, hook := range c.around {
 		ctx, after[i] = hook(ctx, jobs)
@@ -249,7 +255,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, narrow ...Where) iter.
 			case ctx.Err() != nil:
 				yield(Job{}, stopped(ctx, err))
 				return
-			case !errors.Is(err, ErrUnavailable) || !time.Now().Before(giveUpAt):
+			case !retryable(err) || !time.Now().Before(giveUpAt):
 				yield(Job{}, err)
 				return
 			}

@@ -8,6 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
 )
@@ -169,10 +173,50 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	expect(t, err, context.DeadlineExceeded)
 }
 
+// The server's clock may find the caller's deadline passed a moment before the caller's own does; the wait had ended
+// with the server's word alone then, now and again on a busy machine.
+func TestAWaitEndsWithItsContextThoughTheServerSaysSoFirst(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	early := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return nil, status.Error(codes.DeadlineExceeded, "the server's word")
+	}
+	client := newClient(t, atlasqueue.WithServers(server.Address), atlasqueue.WithDialOptions(grpc.WithStreamInterceptor(early)))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := client.Wait(ctx, atlasqueue.NewJobID())
+	expect(t, err, context.DeadlineExceeded)
+}
+
 func TestAddressesAreChecked(t *testing.T) {
 	for _, address := range []string{"", "nowhere", "host:0", ":7420", "host:port"} {
 		if _, err := atlasqueue.NewClient(atlasqueue.WithServers(address)); err == nil {
 			t.Errorf("%q was taken", address)
 		}
+	}
+}
+
+func TestAHookSeesIDsAndGivesHeaders(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	var ids []string
+	var outcomes []error
+	hook := func(ctx context.Context, jobs []*atlasqueue.NewJob) (context.Context, func(error)) {
+		for _, job := range jobs {
+			ids = append(ids, job.JobID)
+			job.Headers = map[string]string{"origin": "hook"}
+		}
+		return ctx, func(err error) { outcomes = append(outcomes, err) }
+	}
+	client := newClient(t, atlasqueue.WithServers(server.Address), atlasqueue.WithEnqueueHook(hook))
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refused := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "no name"})
+	job, err := client.Get(t.Context(), id)
+	if err != nil || ids[0] != id || job.Headers["origin"] != "hook" {
+		t.Errorf("got %v, %v; the hook saw %v", job.Headers, err, ids)
+	}
+	if len(outcomes) != 2 || outcomes[0] != nil || !errors.Is(outcomes[1], refused) {
+		t.Errorf("the hook was told %v", outcomes)
 	}
 }

@@ -23,7 +23,8 @@ def navigation(index: str) -> list[Any]:
     """The navigation that docs/README.md lists: a section for each of its groups.
 
     A nested list is a section of its own under the page above it. Every page is in that list
-    (tests/docs/test_links.py), so a new page needs a line there and nothing else.
+    (tests/docs/test_links.py), so a new page needs a line there and nothing else. It may lead out of
+    docs/, to the examples, say.
     """
     sections: list[Any] = ["README.md"]
     entries: list[Any] = sections
@@ -32,13 +33,14 @@ def navigation(index: str) -> list[Any]:
             entries = []
             sections.append({(heading[1] or heading[2]): entries})
         elif entry := _ENTRY.match(line):
+            page = site_path((DOCS / entry[2]).resolve())
             if not entry[1]:
-                entries.append(entry[2])
+                entries.append(page)
             elif isinstance(entries[-1], str):
                 parent = entries.pop()
-                entries.append({Path(parent).parent.name.capitalize(): [parent, entry[2]]})
+                entries.append({Path(parent).parent.name.capitalize(): [parent, page]})
             else:
-                next(iter(entries[-1].values())).append(entry[2])
+                next(iter(entries[-1].values())).append(page)
     return [section for section in sections if isinstance(section, str) or any(section.values())]
 
 

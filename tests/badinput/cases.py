@@ -52,6 +52,9 @@ def sound(rpc: str, held: Held) -> Any:
             return request(queue=QUEUE, job_id=held.job_id)
         case "ListJobs":
             return job_service_pb2.ListJobsRequest(queue=QUEUE)
+        case "CancelJobs":
+            # Of a kind that nobody enqueues: what others hold must stand when all was refused.
+            return job_service_pb2.CancelJobsRequest(queue=QUEUE, kind="nobody")
         case "Lease":
             return worker_service_pb2.LeaseRequest(queues=[QUEUE], slots=1, worker="w")
         case "LeaseOnce":
@@ -245,7 +248,7 @@ def _repeated(count: int) -> Callable[[Any], list[Any]]:
 
 
 _ANY_JOB = job_pb2.NewJob(queue=QUEUE, kind="k")
-_OF_QUEUE = "GetQueue PauseQueue ResumeQueue GetDepth ListJobs ListDeadLetters"
+_OF_QUEUE = "GetQueue PauseQueue ResumeQueue GetDepth ListJobs CancelJobs ListDeadLetters"
 _ONE_JOB = "GetJob CancelJob WatchJob"
 _BOTH = "RedriveDeadLetters PurgeDeadLetters"
 _DELAYS = durations(0, limits.DELAY_S_MAX)
@@ -258,12 +261,13 @@ CASES: list[Case] = [
     *_each(_ONE_JOB, "queue", SOME_NAMES),
     *_each(_ONE_JOB, "job_id", IDS | st.just("")),
     *_each(f"{_OF_QUEUE} {_BOTH} UpdateQueuePolicy", "queue", NAMES),
-    _case("ListJobs", "state", STATES),
-    _case("ListJobs", "kind", SOME_NAMES),
-    _case("ListJobs", "created_after", TIMES),
-    _case("ListJobs", "created_before", TIMES),
+    *_each("ListJobs CancelJobs", "state", STATES),
+    _case("CancelJobs", "state", st.sampled_from([4, 5, 6])),
+    *_each("ListJobs CancelJobs", "kind", SOME_NAMES),
+    *_each("ListJobs CancelJobs", "created_after", TIMES),
+    *_each("ListJobs CancelJobs", "created_before", TIMES),
     *_each("ListJobs ListDeadLetters ListQueues ListWorkers", "page_size", outside(0, 1000)),
-    *_each("ListJobs ListDeadLetters ListQueues ListWorkers", "page_token", TOKENS),
+    *_each("ListJobs CancelJobs ListDeadLetters ListQueues ListWorkers", "page_token", TOKENS),
     *_each(f"ListDeadLetters {_BOTH}", "filter.kind", SOME_NAMES),
     *_each(f"ListDeadLetters {_BOTH}", "filter.reason", REASONS),
     *_each(f"ListDeadLetters {_BOTH}", "filter.died_before", TIMES),

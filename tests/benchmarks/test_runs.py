@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks.harness import document
 from benchmarks.harness.runner import Runner, RunnerError
+from benchmarks.own import languages
 from benchmarks.own.context import QUICK
 from benchmarks.own.rows import VALUES, SchemaChanged, columns
 from benchmarks.own.run import Options, run
@@ -31,6 +33,26 @@ def test_a_work_phase_accounts_for_every_job(postgres_url: str, tmp_path: Path) 
         assert metrics["wal_bytes_per_job"] > 0
         assert {"server_cpu_us_per_job", "worker_cpu_us_per_job"} <= set(metrics)
     assert "postgresql://" not in path.read_text(), "the URL holds a password"
+
+
+@pytest.mark.long
+def test_workers_in_both_languages_are_measured_side_by_side(postgres_url: str) -> None:
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed")
+    options = Options(frozenset({"languages"}), 1, TINY, postgres_url, slots=16)
+    done = run(options, lambda _so_far: None)
+    assert not done.skipped
+    assert [s.variant for s in done.samples] == ["Python", "Go", "Python"]
+    assert all(s.metrics["jobs"] == 300 for s in done.samples)
+    assert all(s.metrics["worker_cpu_us_per_job"] >= 0 for s in done.samples)
+
+
+def test_without_go_the_worker_in_go_is_refused_with_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RunnerError, match="Go is not installed"):
+        languages.build()
 
 
 def test_the_base_of_the_peers_runs_the_whole_cycle(postgres_url: str) -> None:

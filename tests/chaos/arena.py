@@ -35,6 +35,7 @@ from tests.history.recorder import Recorder
 from tests.plugins import standby as standbys
 from tests.ports import free_port
 
+PYTHON_WORKER = (sys.executable, "-m", "atlasqueue_worker", "run", HANDLERS)
 CLOCK_EACH_S = 1.0
 READY_S = 60.0
 
@@ -164,10 +165,11 @@ class Arena:
         *options: str,
         servers: str | None = None,
         prefix: Sequence[str] = (),
+        program: Sequence[str] = PYTHON_WORKER,
         **variables: str,
     ) -> Actor:
-        """Starts a worker under a new name."""
-        command = [*prefix, sys.executable, "-m", "atlasqueue_worker", "run", HANDLERS]
+        """Starts a worker under a new name. `program`: what has the flags of atlasqueue-worker run."""
+        command = [*prefix, *program]
         command += ["--server", servers or self.server_list, "--slots", str(self.settings.slots)]
         command += ["--grace", "10", "--queues", QUEUE, "--name", self._next_name(role)]
         command += options

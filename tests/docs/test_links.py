@@ -59,6 +59,7 @@ def test_every_named_file_exists(page: Path) -> None:
             "atlasqueue_worker",
             "atlasqueue_cli",
             "clients",
+            "deploy",
             "docs",
             "examples",
             "labs",

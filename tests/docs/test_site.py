@@ -12,6 +12,8 @@ import pytest
 from scripts.docs import main
 from tests.docs.pages import ROOT
 
+pytestmark = pytest.mark.long
+
 
 class _Page(HTMLParser):
     """What a page links, what it loads, and the places in it."""

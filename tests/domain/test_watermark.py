@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlasqueue_server.domain.watermark import LAG_S, SWEEP_S, WINDOW_SEQS, Watermark
+from atlasqueue_server.domain.watermark import CHEAP_S, LAG_S, SWEEP_S, WINDOW_SEQS, Watermark
 
 # (seconds since the step before, how far the seq grows)
 STEPS = st.lists(
@@ -41,6 +41,25 @@ def test_rotation_covers_everything_below_the_sweep() -> None:
     ]
 
 
+def test_windows_grow_while_they_cost_little() -> None:
+    """How it showed: after a billion jobs a late commit was found after hours."""
+    mark = Watermark()
+    mark.record(0.0, 10**9)
+    now = SWEEP_S + 1
+    ends = []
+    while not ends or ends[-1] < 10**9:
+        window = mark.next_window(now)
+        assert window is not None
+        assert window[0] == (ends[-1] if ends else 0)
+        ends.append(window[1])
+        mark.window_took(CHEAP_S / 2)
+    assert len(ends) == 8
+    assert mark.next_window(now) == (0, 10**9)
+    for _ in range(10):
+        mark.window_took(CHEAP_S)
+    assert mark.next_window(now) == (0, WINDOW_SEQS)
+
+
 @given(STEPS)
 def test_never_above_what_was_leased_that_long_ago(steps: list[tuple[float, int]]) -> None:
     """The floors are bounds by their definition, whatever the times; and they never fall."""
@@ -61,8 +80,10 @@ def test_never_above_what_was_leased_that_long_ago(steps: list[tuple[float, int]
         assert floors >= before
 
 
-@given(STEPS, st.integers(1, 10**7))
-def test_a_late_commit_is_found_again(steps: list[tuple[float, int]], late: int) -> None:
+@given(STEPS, st.integers(1, 10**7), st.lists(st.floats(0, 2 * CHEAP_S), min_size=1))
+def test_a_late_commit_is_found_again(
+    steps: list[tuple[float, int]], late: int, costs: list[float]
+) -> None:
     """A row of any seq that becomes visible now is in the next sweep or in one turn of the rotation."""
     mark = Watermark()
     now, seq = 0.0, 0
@@ -70,8 +91,9 @@ def test_a_late_commit_is_found_again(steps: list[tuple[float, int]], late: int)
         now += seconds
         seq += growth
         mark.record(now, seq)
-    for _ in range(seq // WINDOW_SEQS + 3):
+    for turn in range(seq // WINDOW_SEQS + 3):
         now += 1.0
+        mark.window_took(costs[turn % len(costs)])
         window = mark.next_window(now)
         if late > mark.sweep_floor(now) or (window and window[0] < late <= window[1]):
             return

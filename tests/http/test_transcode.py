@@ -77,6 +77,12 @@ CASES: list[tuple[str, str, Any, Any]] = [
     ("POST", "/v1/jobs/x:cancel", None, jobs_pb.CancelJobRequest(job_id="x")),
     ("POST", "/v1/jobs/x:cancel", {"queue": "q"}, jobs_pb.CancelJobRequest(queue="q", job_id="x")),
     ("POST", "/v1/queues/q/jobs/x:cancel", {}, jobs_pb.CancelJobRequest(queue="q", job_id="x")),
+    (
+        "POST",
+        "/v1/queues/q/jobs:cancel",
+        {"kind": "k", "dryRun": True},
+        jobs_pb.CancelJobsRequest(queue="q", kind="k", dry_run=True),
+    ),
     ("POST", "/v1/queues/q/jobs", None, jobs_pb.EnqueueRequest(job=job_pb2.NewJob(queue="q"))),
     (
         "POST",

@@ -21,7 +21,7 @@ from labs.voice import Voice
 from tests.docs.pages import ROOT
 
 # The others take the same way through the runner and longer; `make test-long` runs them.
-SHORT = ("two_workers", "lost_acknowledgement")
+SHORT = ("two_workers",)
 # What the checker must name; the others are caught by counting.
 INVARIANTS = {"two_workers": "I2 fell", "paused_leader": "I8 fell"}
 EACH = [

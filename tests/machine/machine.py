@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from atlasqueue_server.model.jobs import Enqueued, OutcomeKind
-from atlasqueue_server.model.states import State
+from atlasqueue_server.model.states import OPEN, State
 from atlasqueue_server.store.lease import LeasedRow
 from atlasqueue_server.store.scheduler import Term
 from tests.machine.compare import History, difference, rows_of
@@ -92,6 +92,18 @@ class Machine(RuleBasedStateMachine):
         found = self.real.cancel(key)
         assert found == self.model.cancel(key)
         self.met[f"cancel {found}"] += 1
+
+    @rule(
+        keys=st.sets(KEYS, min_size=1, max_size=4),
+        states=st.sets(st.sampled_from(sorted(OPEN)), min_size=1),
+    )
+    def cancel_many(self, keys: set[Key], states: set[State]) -> None:
+        queue = min(keys).queue
+        job_ids = sorted(key.job_id for key in keys if key.queue == queue)
+        planned = self.real.find_open(queue, job_ids, states)
+        assert planned == self.real.cancel_many(queue, job_ids, states)
+        assert planned == self.model.cancel_many(queue, job_ids, states)
+        self.met["cancel many"] += len(planned)
 
     @rule(queue=st.sampled_from(QUEUES), paused=st.sampled_from([False, False, True]))
     def pause_or_resume(self, queue: str, paused: bool) -> None:

@@ -87,6 +87,15 @@ class Model:
         self._move(job, State.CANCELLED, None)
         return Cancelled.CANCELLED
 
+    def cancel_many(self, queue: str, job_ids: list[str], states: set[State]) -> dict[str, bool]:
+        """Those in one of the states, unless asked before; by id, whether it is leased."""
+        found = {}
+        for key in (Key(queue, job_id) for job_id in job_ids):
+            job = self.jobs.get(key)
+            if job is not None and job.state in states and not job.cancel_requested:
+                found[key.job_id] = self.cancel(key) is Cancelled.REQUESTED
+        return found
+
     # --- workers -----------------------------------------------------------------------------
 
     def open(self, session_id: int, queues: tuple[str, ...]) -> None:

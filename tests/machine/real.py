@@ -177,6 +177,15 @@ class Real:
         assert answer is not None, "nothing else moved the job meanwhile"
         return answer[0]
 
+    def find_open(self, queue: str, job_ids: list[str], states: set[State]) -> dict[str, bool]:
+        """By id, whether it is leased."""
+        return dict(self._run(jobs.find_open_jobs(self._database, queue, job_ids, states)))
+
+    def cancel_many(self, queue: str, job_ids: list[str], states: set[State]) -> dict[str, bool]:
+        """By id, whether cancel was requested of its worker."""
+        moved = self._run(jobs.cancel_jobs_if_open(self._database, queue, job_ids, states))
+        return {job_id: session_id is not None for job_id, session_id, _ in moved}
+
     def pause(self, queue: str, paused: bool) -> None:
         """Pauses or resumes."""
         self._run(self._database.run("pause_queue" if paused else "resume_queue", {"name": queue}))

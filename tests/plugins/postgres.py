@@ -54,6 +54,12 @@ def with_database(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
+def with_user(url: str, user: str, password: str) -> str:
+    """Return the URL with another user."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.netloc.rpartition('@')[2]}"))
+
+
 def find_old_binaries() -> Path | None:
     """Return the directory of PostgreSQL 15's programs, or None when it is not installed."""
     found = [path for path in OLD_BINARIES if (path / "initdb").exists()]

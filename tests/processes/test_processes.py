@@ -114,6 +114,7 @@ async def test_both_processes_serve_one_port_and_one_may_die(
     assert events(parent, "processes_stopped")
 
 
+@pytest.mark.long
 async def test_they_drain_when_the_watching_process_is_killed(
     processes: Processes, migrated_database_url: str
 ) -> None:
@@ -136,6 +137,7 @@ def _runs(pid: int) -> bool:
     return True
 
 
+@pytest.mark.long
 async def test_a_taken_http_port_stops_all_and_says_why_once(
     processes: Processes, migrated_database_url: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,19 @@ def test_the_blocking_twins_are_up_to_date() -> None:
     command = [sys.executable, "scripts/async_to_sync.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_functions_before_enqueue_are_called_in_order() -> None:
+    def tenant(job: atlasqueue.NewJob) -> atlasqueue.NewJob:
+        return replace(job, headers={**(job.headers or {}), "tenant": "ada"})
+
+    def checked(job: atlasqueue.NewJob) -> atlasqueue.NewJob:
+        assert job.headers == {"tenant": "ada"}
+        raise PermissionError(job.kind)
+
+    # Nothing listens there: what raises, raises before anything is sent.
+    with atlasqueue.Client("127.0.0.1:1", before_enqueue=[tenant, checked]) as client:
+        with pytest.raises(PermissionError, match="one"):
+            client.enqueue("q", "one")
+        with pytest.raises(PermissionError, match="many"):
+            client.enqueue_many([atlasqueue.NewJob("q", "many")])

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from atlasqueue_server.model.jobs import HeldJob, OutcomeKind
-from atlasqueue_server.model.states import Gone, State
+from atlasqueue_server.model.states import OPEN, Gone, State
 from atlasqueue_server.store import jobs, report, scheduler, sessions
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.dead_letters import redrive_dead_letters_if_dead
@@ -43,7 +43,7 @@ HOT = {
     "reconcile_jobs_if_not_held", "save_checkpoints_if_fenced", "classify_held_jobs",
     "list_fences_of_sessions", "find_due_queues", "promote_jobs_if_leader",
     "lose_sessions_if_leader", "expire_leases_if_leader", "fail_overdue_jobs_if_leader",
-    "cancel_job_if_open", "get_jobs", "redrive_dead_letters_if_dead", "purge_dead_letters_if_dead",
+    "cancel_job_if_open", "cancel_jobs_if_open", "find_open_jobs", "get_jobs", "redrive_dead_letters_if_dead", "purge_dead_letters_if_dead",
     "release_undelivered_jobs", "check_sessions", "list_cancels_of_sessions",
 }  # fmt: skip
 
@@ -84,6 +84,8 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
         await report.report_if_fenced(database, {(at.queue, kind): [outcome]})
         await report.classify_reports(database, at.queue, [outcome])
         if kind is OutcomeKind.RELEASE:
+            await jobs.find_open_jobs(database, at.queue, [at.job_id], OPEN)
+            await jobs.cancel_jobs_if_open(database, at.queue, [at.job_id], OPEN)
             await jobs.cancel_job_if_open(database, at.queue, at.job_id)
         await sessions.release_undelivered(database, at.session_id, 0)
     await classify_enqueued_jobs(database, gone.queue, [gone.job])

@@ -33,12 +33,14 @@ BY_TERM = {"expire_leases_if_leader", "fail_overdue_jobs_if_leader"}
 HARMLESS = {
     "adopt_orphans_if_leader": "gives a session to leases that have none",
     "cancel_job_if_open": "asks for a cancel by id: whoever holds the job then is told",
+    "cancel_jobs_if_open": "the same, of many",
     "check_sessions": "reads",
     "classify_held_jobs": "reads",
     "classify_reports": "reads",
     "extend_sessions_if_live": "reads leased",
     "extend_by_outage_if_leader": "moves deadlines later, ends no lease",
     "delete_lost_sessions_if_leader": "reads leased, deletes sessions that hold nothing",
+    "find_open_jobs": "reads",
     "get_jobs": "reads",
     "lease_jobs_if_ready": "inserts under a new fence",
     "list_fences_of_sessions": "reads",
@@ -58,7 +60,7 @@ def test_every_statement_on_leased_has_a_guard_here() -> None:
 def test_harmless_is_harmless(name: str) -> None:
     text = statement(name).lower()
     assert b"delete from atlasqueue.leased" not in text
-    updates = name in ("cancel_job_if_open", "extend_by_outage_if_leader")
+    updates = name in ("cancel_job_if_open", "cancel_jobs_if_open", "extend_by_outage_if_leader")
     assert (b"update atlasqueue.leased" in text) == updates
 
 

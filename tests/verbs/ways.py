@@ -170,6 +170,20 @@ async def cancel(bench: Bench, at: Standing) -> str:
     return job_pb2.JobState.Name((await call).state).removeprefix("JOB_STATE_").lower()
 
 
+async def cancel_by_filter(bench: Bench, at: Standing) -> str:
+    """An operator cancels what fits, having looked first."""
+    request = job_service_pb2.CancelJobsRequest(queue=at.queue, kind=at.job.kind, dry_run=True)
+    planned = await bench.server.jobs.CancelJobs(request)
+    request.dry_run = False
+    done = await bench.server.jobs.CancelJobs(request)
+    assert done == planned
+    assert not done.next_page_token
+    if not done.cancelled_job_ids and not done.requested_job_ids:
+        return "nothing"
+    assert [*done.cancelled_job_ids, *done.requested_job_ids] == [at.job_id]
+    return "cancelled" if done.cancelled_job_ids else "leased"
+
+
 async def redrive(bench: Bench, at: Standing) -> str:
     """An operator redrives the id."""
     request = queue_service_pb2.RedriveDeadLettersRequest(queue=at.queue, job_ids=[at.job_id])
@@ -273,6 +287,18 @@ WAYS = (
             State.DEAD: "FAILED_PRECONDITION JOB_DEAD",
         },
         "FAILED_PRECONDITION JOB_FINAL",
+    ),
+    Way(
+        "cancel_by_filter",
+        Verb.CANCEL,
+        cancel_by_filter,
+        {
+            State.SCHEDULED: (CANCELLED,),
+            State.READY: (CANCELLED,),
+            State.LEASED: (State.LEASED,),
+        },
+        "{}",
+        otherwise="nothing",
     ),
     Way(
         "redrive", Verb.REDRIVE, redrive, {State.DEAD: (State.READY,)}, "1 jobs", otherwise="0 jobs"

@@ -293,3 +293,21 @@ async def test_checkpoint_and_progress_travel_with_heartbeats(
         go_on.set()
         job = await client.wait(job_id, timeout=20)
     assert job.result == b"page 7"
+
+
+async def test_a_worker_whose_run_is_cancelled_ends(
+    server: RunningServer, client: AsyncClient
+) -> None:
+    """How it showed: a task group that was cancelled waited for ever, for the stream had not been told."""
+    worker = Worker(app_with(lambda job: None), server.grpc_address, grace=0)
+    task = asyncio.create_task(worker.run())
+
+    async def healthy() -> bool:
+        return worker.healthy
+
+    await eventually(healthy)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=20)
+    assert done == {task}
+    assert task.cancelled()
+    assert not worker.healthy

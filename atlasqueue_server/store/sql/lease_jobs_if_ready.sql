@@ -31,6 +31,9 @@ granted as materialized (
         greatest(nextval('atlasqueue.fence_seq'), t.fence + 1) as fence,
         (%(sessions)s::bigint[])[row_number() over ()] as session_id,
         b.kind, b.payload, b.headers, b.deadline_ms,
+        case when t.deliveries = 0
+            then date_part('epoch', now() - greatest(b.created_at, b.run_at))
+        end as waited_s,
         coalesce(
             b.max_attempts,
             (select q.max_attempts from atlasqueue.queues q where q.name = %(queue)s),
@@ -39,7 +42,7 @@ granted as materialized (
         now() + b.deadline_ms * interval '1 ms' as deadline_at
     from taken t
     left join lateral (
-        select j.kind, j.payload, j.headers, j.max_attempts, j.deadline_ms
+        select j.kind, j.payload, j.headers, j.max_attempts, j.deadline_ms, j.created_at, j.run_at
         from atlasqueue.jobs j where j.queue = %(queue)s and j.job_id = t.job_id limit 1
     ) b on true
 ),
@@ -59,7 +62,8 @@ delta as (
 )
 select
     g.session_id, g.job_id::text, g.fence, g.kind, g.payload, g.headers::text, g.priority, g.attempt,
-    g.crashes, g.deliveries, g.deadline_at, g.deadline_ms, g.max_attempts, g.seq, c.data
+    g.crashes, g.deliveries, g.deadline_at, g.deadline_ms, g.max_attempts, g.seq, c.data,
+    g.waited_s
 from granted g
 left join lateral (
     select k.data from atlasqueue.checkpoints k

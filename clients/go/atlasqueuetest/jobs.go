@@ -101,6 +101,7 @@ func (s *Server) store(body *pb.NewJob, path string) error {
 	s.jobs[at] = made
 	if made.GetRunAt() != nil && made.GetRunAt().AsTime().After(time.Now()) {
 		s.schedule(made, time.Until(made.GetRunAt().AsTime()))
+		made.RunAt = body.GetRunAt()
 	} else {
 		s.ready(made)
 	}

@@ -28,6 +28,7 @@ import (
 type Server struct {
 	Address string
 
+	stop     func()
 	mutex    sync.Mutex
 	changed  chan struct{}
 	queues   map[string]*pb.Queue
@@ -60,9 +61,20 @@ type session struct {
 // NewServer starts a fake server on a free port of the loopback interface; it ends with the test.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	s, err := Start()
 	if err != nil {
 		t.Fatalf("atlasqueuetest: %v", err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Start starts a fake server where there is no test that it could end with: in TestMain, an example, a program. Stop
+// ends it.
+func Start() (*Server, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
 	s := &Server{
 		Address: listener.Addr().String(),
@@ -75,9 +87,12 @@ func NewServer(t testing.TB) *Server {
 	pb.RegisterWorkerServiceServer(server, workerService{Server: s})
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(listener) }()
-	t.Cleanup(func() { server.Stop(); <-served })
-	return s
+	s.stop = func() { server.Stop(); <-served }
+	return s, nil
 }
+
+// Stop ends the server; calls that run fail.
+func (s *Server) Stop() { s.stop() }
 
 // PromoteScheduled makes all scheduled jobs ready, whatever their time, and returns how many.
 func (s *Server) PromoteScheduled() int {

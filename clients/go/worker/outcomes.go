@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,17 @@ func end(outcome *pb.JobOutcome, job *Job, err error) {
 	default:
 		outcome.Outcome = &pb.JobOutcome_Fail{Fail: &pb.Fail{Error: jobError(err, nil)}}
 	}
+}
+
+// FailureType is what the job's failure will say of an error that its handler returned: the type of the error, or
+// the empty string when the attempt has not failed, as after Snooze, Release and Cancel. For middleware.
+func (j *Job) FailureType(err error) string {
+	if err == nil {
+		return ""
+	}
+	var outcome pb.JobOutcome
+	end(&outcome, j, err)
+	return cmp.Or(outcome.GetFail().GetError().GetType(), outcome.GetReject().GetError().GetType())
 }
 
 func stoppedBy(ctx context.Context, err error) bool {

@@ -154,6 +154,27 @@ func TestHowAHandlerEnds(t *testing.T) {
 	}
 }
 
+func TestTheFailureTypeIsThatOfTheReport(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	job := worker.NewJob(ctx, "k", nil)
+	for _, each := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""}, {worker.Snooze(0), ""}, {worker.Release(), ""}, {worker.Cancel(), ""},
+		{context.Canceled, "*errors.errorString"}, {fmt.Errorf("well: %w", &time.ParseError{}), "*time.ParseError"},
+		{worker.Reject(&time.ParseError{}), "*time.ParseError"}, {worker.Retry(&time.ParseError{}, 0), "*time.ParseError"},
+	} {
+		if got := job.FailureType(each.err); got != each.want {
+			t.Errorf("%v: got %q instead of %q", each.err, got, each.want)
+		}
+	}
+	cancel()
+	if got := job.FailureType(ctx.Err()); got != "" {
+		t.Errorf("a job that was asked to stop and did has failed with %q", got)
+	}
+}
+
 func TestAnUnknownKindIsSetAside(t *testing.T) {
 	b := newBench(t)
 	b.run(app(nothing))

@@ -39,6 +39,7 @@ from atlasqueue.errors import (
 )
 from atlasqueue.ids import new_job_id
 from atlasqueue.jobs import (
+    CancelledJobs,
     DeadLetterReason,
     Failure,
     FailureCause,
@@ -52,6 +53,7 @@ from atlasqueue.queues import Cluster, Depth, Queue, QueuePolicy, Server, Worker
 __all__ = [
     "AsyncClient",
     "AtlasQueueError",
+    "CancelledJobs",
     "Client",
     "Cluster",
     "DatabaseUnavailable",

@@ -12,6 +12,7 @@ import grpc
 from atlasqueue.channel import Tls, open_aio_channel, parse_addresses
 from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
 from atlasqueue.retry import Backoff
+from atlasqueue.tracing import Metadata
 from atlasqueue.v1 import (
     job_pb2,
     job_service_pb2,
@@ -64,7 +65,12 @@ class AsyncCalls:
         if self._stubs.get(self._addresses[self._current]) is stubs:
             self._current = (self._current + 1) % len(self._addresses)
 
-    async def call(self, pick: Callable[[AsyncStubs], Any], request: Any) -> Any:
+    async def call(
+        self,
+        pick: Callable[[AsyncStubs], Any],
+        request: Any,
+        metadata: Metadata | None = None,
+    ) -> Any:
         """Calls until there is an answer. Only for calls that are safe to repeat.
 
         Raises an AtlasQueueError; Unavailable or DeadlineExceeded when `retry_for` is over.
@@ -74,7 +80,7 @@ class AsyncCalls:
         while True:
             stubs = self.stubs()
             try:
-                return await pick(stubs)(request, timeout=self._timeout)
+                return await pick(stubs)(request, timeout=self._timeout, metadata=metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 retryable = isinstance(failure, Unavailable | DeadlineExceeded)

@@ -12,6 +12,7 @@ import grpc
 from atlasqueue.channel import Tls, open_channel, parse_addresses
 from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
 from atlasqueue.retry import Backoff
+from atlasqueue.tracing import Metadata
 from atlasqueue.v1 import (
     job_pb2,
     job_service_pb2,
@@ -64,7 +65,12 @@ class Calls:
         if self._stubs.get(self._addresses[self._current]) is stubs:
             self._current = (self._current + 1) % len(self._addresses)
 
-    def call(self, pick: Callable[[Stubs], Any], request: Any) -> Any:
+    def call(
+        self,
+        pick: Callable[[Stubs], Any],
+        request: Any,
+        metadata: Metadata | None = None,
+    ) -> Any:
         """Calls until there is an answer. Only for calls that are safe to repeat.
 
         Raises an AtlasQueueError; Unavailable or DeadlineExceeded when `retry_for` is over.
@@ -74,7 +80,7 @@ class Calls:
         while True:
             stubs = self.stubs()
             try:
-                return pick(stubs)(request, timeout=self._timeout)
+                return pick(stubs)(request, timeout=self._timeout, metadata=metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 retryable = isinstance(failure, Unavailable | DeadlineExceeded)

@@ -20,6 +20,7 @@ from atlasqueue.errors import (
 )
 from atlasqueue.ids import new_job_id
 from atlasqueue.jobs import (
+    CancelledJobs,
     Job,
     JobState,
     NewJob,
@@ -30,6 +31,7 @@ from atlasqueue.jobs import (
 )
 from atlasqueue.operators import DeadLetters, Queues
 from atlasqueue.queues import Cluster, WorkerSession, cluster_from_proto, worker_from_proto
+from atlasqueue.tracing import producing
 from atlasqueue.v1 import job_service_pb2, queue_service_pb2
 
 
@@ -46,6 +48,8 @@ class Client:
         tls: files for TLS; default: plain text.
         timeout: seconds that one try of a call may take.
         retry_for: seconds for which a call is repeated while no server answers.
+        before_enqueue: functions that see each new job before it is sent and return it, or another one;
+            called in order. What one raises, the caller gets, and nothing is sent.
 
     Every call is safe to repeat and is repeated: the ids of jobs are made before they are sent.
     Raises subclasses of AtlasQueueError.
@@ -58,8 +62,10 @@ class Client:
         tls: Tls | None = None,
         timeout: float = 10.0,
         retry_for: float = 30.0,
+        before_enqueue: Sequence[Callable[[NewJob], NewJob]] = (),
     ) -> None:
         self._calls = Calls(addresses, tls=tls, timeout=timeout, retry_for=retry_for)
+        self._before_enqueue = tuple(before_enqueue)
         self.queues = Queues(self._calls)
         self.dead_letters = DeadLetters(self._calls)
 
@@ -100,10 +106,17 @@ class Client:
         job = NewJob(
             queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
         )
-        message = new_job_to_proto(job, job_id or new_job_id())
-        request = job_service_pb2.EnqueueRequest(job=message)
-        response = self._calls.call(lambda stubs: stubs.jobs.Enqueue, request)
+        job = self._seen(job)
+        message = new_job_to_proto(job, job.job_id or new_job_id())
+        with producing([message]) as metadata:
+            request = job_service_pb2.EnqueueRequest(job=message)
+            response = self._calls.call(lambda stubs: stubs.jobs.Enqueue, request, metadata)
         return str(response.job_id)
+
+    def _seen(self, job: NewJob) -> NewJob:
+        for function in self._before_enqueue:
+            job = function(job)
+        return job
 
     def enqueue_many(
         self, jobs: Iterable[NewJob], *, progress: Callable[[int], None] | None = None
@@ -115,10 +128,15 @@ class Client:
         """
         job_ids: list[str] = []
         errors: dict[int, AtlasQueueError] = {}
+        if self._before_enqueue:
+            jobs = map(self._seen, jobs)
         messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
         for batch in batches(messages):
-            request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
-            response = self._calls.call(lambda stubs: stubs.jobs.EnqueueBatch, request)
+            with producing(batch) as metadata:
+                request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
+                response = self._calls.call(
+                    lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
+                )
             for result in response.results:
                 if result.HasField("error"):
                     errors[len(job_ids)] = from_status(result.error)
@@ -168,6 +186,50 @@ class Client:
         request = job_service_pb2.CancelJobRequest(queue=queue, job_id=job_id)
         response = self._calls.call(lambda stubs: stubs.jobs.CancelJob, request)
         return JobState(response.state)
+
+    def cancel_many(
+        self,
+        queue: str,
+        *,
+        state: JobState = JobState.UNSPECIFIED,
+        kind: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> CancelledJobs:
+        """Cancels the jobs of a queue that fit, or with `dry_run` only tells which those are.
+
+        Args:
+            queue: whose jobs.
+            state: SCHEDULED, READY or LEASED; default: any of the three. A job that leaves it first is spared.
+            kind: only jobs of this kind.
+            created_after: only jobs enqueued at or after this time.
+            created_before: only jobs enqueued before this time; without it jobs that are enqueued meanwhile
+                may be among them.
+            dry_run: cancel nothing.
+            progress: is called with the number of jobs so far.
+
+        Raises QueueNotFound, InvalidField.
+        """
+        request = job_service_pb2.CancelJobsRequest(
+            queue=queue,
+            state=state.value,
+            kind=kind,
+            created_after=to_timestamp(created_after) if created_after else None,
+            created_before=to_timestamp(created_before) if created_before else None,
+            dry_run=dry_run,
+        )
+        done = CancelledJobs()
+        while True:
+            response = self._calls.call(lambda stubs: stubs.jobs.CancelJobs, request)
+            done.cancelled.extend(response.cancelled_job_ids)
+            done.requested.extend(response.requested_job_ids)
+            if progress is not None:
+                progress(len(done.cancelled) + len(done.requested))
+            if not response.next_page_token:
+                return done
+            request.page_token = response.next_page_token
 
     def watch(self, job_id: str, *, queue: str = "", timeout: float | None = None) -> Iterator[Job]:
         """The job now, then at each change, until it has settled. Goes on when a server goes away.

@@ -76,6 +76,19 @@ class NewJob:
     retry_policy: RetryPolicy | None = None
 
 
+@dataclass(slots=True)
+class CancelledJobs:
+    """What cancel_many did, or with dry_run would have done.
+
+    Attributes:
+        cancelled: the ids of jobs that were scheduled or ready.
+        requested: the ids of leased jobs whose workers are asked to stop.
+    """
+
+    cancelled: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An attempt that did not succeed."""

@@ -340,6 +340,90 @@ class CancelJobResponse(_message.Message):
 Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
 
 @_typing.final
+class CancelJobsRequest(_message.Message):
+    """Which jobs to cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """Required. The queue."""
+    state: _job_pb2.JobState.ValueType
+    """Only jobs in this state: SCHEDULED, READY or LEASED. Default: any of the three."""
+    kind: _builtins.str
+    """Only jobs of this kind. Default: any."""
+    dry_run: _builtins.bool
+    """True: cancel nothing, only tell. Default false."""
+    page_token: _builtins.str
+    """next_page_token of the call before, with the same filters. Default: the beginning."""
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs enqueued at or after this time. Default: no bound."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs enqueued before this time. Default: no bound."""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        state: _job_pb2.JobState.ValueType = ...,
+        kind: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        dry_run: _builtins.bool = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "dry_run", b"dry_run", "kind", b"kind", "page_token", b"page_token", "queue", b"queue", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobsRequest: _TypeAlias = CancelJobsRequest  # noqa: Y015
+
+@_typing.final
+class CancelJobsResponse(_message.Message):
+    """What this call did, or with dry_run would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_JOB_IDS_FIELD_NUMBER: _builtins.int
+    REQUESTED_JOB_IDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Hand it in for the next call. Empty: all jobs were looked at."""
+    @_builtins.property
+    def cancelled_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The jobs that are cancelled: they were scheduled or ready."""
+
+    @_builtins.property
+    def requested_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The leased jobs whose workers are asked to stop; WatchJob or GetJob tells how each ends."""
+
+    def __init__(
+        self,
+        *,
+        cancelled_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        requested_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_job_ids", b"cancelled_job_ids", "next_page_token", b"next_page_token", "requested_job_ids", b"requested_job_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobsResponse: _TypeAlias = CancelJobsResponse  # noqa: Y015
+
+@_typing.final
 class WatchJobRequest(_message.Message):
     """Which job to follow."""
 

@@ -60,6 +60,11 @@ class JobServiceStub(object):
                 request_serializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.CancelJobs = channel.unary_unary(
+                '/atlasqueue.v1.JobService/CancelJobs',
+                request_serializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+                response_deserializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/atlasqueue.v1.JobService/WatchJob',
                 request_serializer=atlasqueue_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
@@ -122,6 +127,18 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelJobs(self, request, context):
+        """Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+        stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+        answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+        next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+        that are enqueued meanwhile may be among them; created_before keeps them out.
+        NOT_FOUND            QUEUE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchJob(self, request, context):
         """Follows one job: its state now, then each change that is seen (fast changes may be seen as one), and
         ends after the first final state or dead letter, with the result. Ended by the client's deadline or
@@ -160,6 +177,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'CancelJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJobs,
+                    request_deserializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsRequest.FromString,
+                    response_serializer=atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsResponse.SerializeToString,
             ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
@@ -303,6 +325,33 @@ class JobService(object):
             '/atlasqueue.v1.JobService/CancelJob',
             atlasqueue_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             atlasqueue_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atlasqueue.v1.JobService/CancelJobs',
+            atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+            atlasqueue_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

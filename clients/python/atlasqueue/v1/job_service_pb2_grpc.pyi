@@ -71,6 +71,14 @@ class JobServiceStub:
       FAILED_PRECONDITION  JOB_FINAL, JOB_DEAD or JOB_ID_AMBIGUOUS. A repeat of a cancel that has
                            worked is answered JOB_FINAL.
     """
+    CancelJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]
+    """Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+    stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+    answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+    next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+    that are enqueued meanwhile may be among them; created_before keeps them out.
+      NOT_FOUND            QUEUE_NOT_FOUND.
+    """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """Follows one job: its state now, then each change that is seen (fast changes may be seen as one), and
     ends after the first final state or dead letter, with the result. Ended by the client's deadline or
@@ -114,6 +122,14 @@ class JobServiceAsyncStub(JobServiceStub):
       NOT_FOUND            JOB_NOT_FOUND.
       FAILED_PRECONDITION  JOB_FINAL, JOB_DEAD or JOB_ID_AMBIGUOUS. A repeat of a cancel that has
                            worked is answered JOB_FINAL.
+    """
+    CancelJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]  # type: ignore[assignment]
+    """Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+    stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+    answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+    next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+    that are enqueued meanwhile may be among them; created_before keeps them out.
+      NOT_FOUND            QUEUE_NOT_FOUND.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Follows one job: its state now, then each change that is seen (fast changes may be seen as one), and
@@ -185,6 +201,20 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND            JOB_NOT_FOUND.
           FAILED_PRECONDITION  JOB_FINAL, JOB_DEAD or JOB_ID_AMBIGUOUS. A repeat of a cancel that has
                                worked is answered JOB_FINAL.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelJobs(
+        self,
+        request: _job_service_pb2.CancelJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CancelJobsResponse, _abc.Awaitable[_job_service_pb2.CancelJobsResponse]]:
+        """Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+        stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+        answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+        next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+        that are enqueued meanwhile may be among them; created_before keeps them out.
+          NOT_FOUND            QUEUE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

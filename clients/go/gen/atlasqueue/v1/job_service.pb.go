@@ -649,6 +649,170 @@ func (x *CancelJobResponse) GetState() JobState {
 	return JobState_JOB_STATE_UNSPECIFIED
 }
 
+// Which jobs to cancel.
+type CancelJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The queue.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Only jobs in this state: SCHEDULED, READY or LEASED. Default: any of the three.
+	State JobState `protobuf:"varint,2,opt,name=state,proto3,enum=atlasqueue.v1.JobState" json:"state,omitempty"`
+	// Only jobs of this kind. Default: any.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Only jobs enqueued at or after this time. Default: no bound.
+	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	// Only jobs enqueued before this time. Default: no bound.
+	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// True: cancel nothing, only tell. Default false.
+	DryRun bool `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// next_page_token of the call before, with the same filters. Default: the beginning.
+	PageToken     string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelJobsRequest) Reset() {
+	*x = CancelJobsRequest{}
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelJobsRequest) ProtoMessage() {}
+
+func (x *CancelJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelJobsRequest.ProtoReflect.Descriptor instead.
+func (*CancelJobsRequest) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelJobsRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *CancelJobsRequest) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
+func (x *CancelJobsRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CancelJobsRequest) GetCreatedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return nil
+}
+
+func (x *CancelJobsRequest) GetCreatedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return nil
+}
+
+func (x *CancelJobsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *CancelJobsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// What this call did, or with dry_run would have done.
+type CancelJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs that are cancelled: they were scheduled or ready.
+	CancelledJobIds []string `protobuf:"bytes,1,rep,name=cancelled_job_ids,json=cancelledJobIds,proto3" json:"cancelled_job_ids,omitempty"`
+	// The leased jobs whose workers are asked to stop; WatchJob or GetJob tells how each ends.
+	RequestedJobIds []string `protobuf:"bytes,2,rep,name=requested_job_ids,json=requestedJobIds,proto3" json:"requested_job_ids,omitempty"`
+	// Hand it in for the next call. Empty: all jobs were looked at.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelJobsResponse) Reset() {
+	*x = CancelJobsResponse{}
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelJobsResponse) ProtoMessage() {}
+
+func (x *CancelJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelJobsResponse.ProtoReflect.Descriptor instead.
+func (*CancelJobsResponse) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CancelJobsResponse) GetCancelledJobIds() []string {
+	if x != nil {
+		return x.CancelledJobIds
+	}
+	return nil
+}
+
+func (x *CancelJobsResponse) GetRequestedJobIds() []string {
+	if x != nil {
+		return x.RequestedJobIds
+	}
+	return nil
+}
+
+func (x *CancelJobsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // Which job to follow.
 type WatchJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -662,7 +826,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +838,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +851,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{11}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchJobRequest) GetQueue() string {
@@ -715,7 +879,7 @@ type WatchJobResponse struct {
 
 func (x *WatchJobResponse) Reset() {
 	*x = WatchJobResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +891,7 @@ func (x *WatchJobResponse) String() string {
 func (*WatchJobResponse) ProtoMessage() {}
 
 func (x *WatchJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +904,7 @@ func (x *WatchJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{12}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchJobResponse) GetJob() *Job {
@@ -789,19 +953,34 @@ const file_atlasqueue_v1_job_service_proto_rawDesc = "" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"B\n" +
 	"\x11CancelJobResponse\x12-\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x17.atlasqueue.v1.JobStateR\x05state\">\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x17.atlasqueue.v1.JobStateR\x05state\"\xa8\x02\n" +
+	"\x11CancelJobsRequest\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12-\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x17.atlasqueue.v1.JobStateR\x05state\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12?\n" +
+	"\rcreated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
+	"\x0ecreated_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\a \x01(\tR\tpageToken\"\x94\x01\n" +
+	"\x12CancelJobsResponse\x12*\n" +
+	"\x11cancelled_job_ids\x18\x01 \x03(\tR\x0fcancelledJobIds\x12*\n" +
+	"\x11requested_job_ids\x18\x02 \x03(\tR\x0frequestedJobIds\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\">\n" +
 	"\x0fWatchJobRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"8\n" +
 	"\x10WatchJobResponse\x12$\n" +
-	"\x03job\x18\x01 \x01(\v2\x12.atlasqueue.v1.JobR\x03job2\xaf\x06\n" +
+	"\x03job\x18\x01 \x01(\v2\x12.atlasqueue.v1.JobR\x03job2\xad\a\n" +
 	"\n" +
 	"JobService\x12r\n" +
 	"\aEnqueue\x12\x1d.atlasqueue.v1.EnqueueRequest\x1a\x1e.atlasqueue.v1.EnqueueResponse\"(\x82\xd3\xe4\x93\x02\":\x03job\"\x1b/v1/queues/{job.queue}/jobs\x12y\n" +
 	"\fEnqueueBatch\x12\".atlasqueue.v1.EnqueueBatchRequest\x1a#.atlasqueue.v1.EnqueueBatchResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/jobs:enqueueBatch\x12\x84\x01\n" +
 	"\x06GetJob\x12\x1c.atlasqueue.v1.GetJobRequest\x1a\x1d.atlasqueue.v1.GetJobResponse\"=\x82\xd3\xe4\x93\x027Z\"\x12 /v1/queues/{queue}/jobs/{job_id}\x12\x11/v1/jobs/{job_id}\x12l\n" +
 	"\bListJobs\x12\x1e.atlasqueue.v1.ListJobsRequest\x1a\x1f.atlasqueue.v1.ListJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/queues/{queue}/jobs\x12\xa1\x01\n" +
-	"\tCancelJob\x12\x1f.atlasqueue.v1.CancelJobRequest\x1a .atlasqueue.v1.CancelJobResponse\"Q\x82\xd3\xe4\x93\x02K:\x01*Z,:\x01*\"'/v1/queues/{queue}/jobs/{job_id}:cancel\"\x18/v1/jobs/{job_id}:cancel\x12\x98\x01\n" +
+	"\tCancelJob\x12\x1f.atlasqueue.v1.CancelJobRequest\x1a .atlasqueue.v1.CancelJobResponse\"Q\x82\xd3\xe4\x93\x02K:\x01*Z,:\x01*\"'/v1/queues/{queue}/jobs/{job_id}:cancel\"\x18/v1/jobs/{job_id}:cancel\x12|\n" +
+	"\n" +
+	"CancelJobs\x12 .atlasqueue.v1.CancelJobsRequest\x1a!.atlasqueue.v1.CancelJobsResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/queues/{queue}/jobs:cancel\x12\x98\x01\n" +
 	"\bWatchJob\x12\x1e.atlasqueue.v1.WatchJobRequest\x1a\x1f.atlasqueue.v1.WatchJobResponse\"I\x82\xd3\xe4\x93\x02CZ(\x12&/v1/queues/{queue}/jobs/{job_id}:watch\x12\x17/v1/jobs/{job_id}:watch0\x01BLZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3"
 
 var (
@@ -816,7 +995,7 @@ func file_atlasqueue_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_atlasqueue_v1_job_service_proto_rawDescData
 }
 
-var file_atlasqueue_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_atlasqueue_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_atlasqueue_v1_job_service_proto_goTypes = []any{
 	(*EnqueueRequest)(nil),        // 0: atlasqueue.v1.EnqueueRequest
 	(*EnqueueResponse)(nil),       // 1: atlasqueue.v1.EnqueueResponse
@@ -829,43 +1008,50 @@ var file_atlasqueue_v1_job_service_proto_goTypes = []any{
 	(*ListJobsResponse)(nil),      // 8: atlasqueue.v1.ListJobsResponse
 	(*CancelJobRequest)(nil),      // 9: atlasqueue.v1.CancelJobRequest
 	(*CancelJobResponse)(nil),     // 10: atlasqueue.v1.CancelJobResponse
-	(*WatchJobRequest)(nil),       // 11: atlasqueue.v1.WatchJobRequest
-	(*WatchJobResponse)(nil),      // 12: atlasqueue.v1.WatchJobResponse
-	(*NewJob)(nil),                // 13: atlasqueue.v1.NewJob
-	(*status.Status)(nil),         // 14: google.rpc.Status
-	(*Job)(nil),                   // 15: atlasqueue.v1.Job
-	(JobState)(0),                 // 16: atlasqueue.v1.JobState
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*CancelJobsRequest)(nil),     // 11: atlasqueue.v1.CancelJobsRequest
+	(*CancelJobsResponse)(nil),    // 12: atlasqueue.v1.CancelJobsResponse
+	(*WatchJobRequest)(nil),       // 13: atlasqueue.v1.WatchJobRequest
+	(*WatchJobResponse)(nil),      // 14: atlasqueue.v1.WatchJobResponse
+	(*NewJob)(nil),                // 15: atlasqueue.v1.NewJob
+	(*status.Status)(nil),         // 16: google.rpc.Status
+	(*Job)(nil),                   // 17: atlasqueue.v1.Job
+	(JobState)(0),                 // 18: atlasqueue.v1.JobState
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_atlasqueue_v1_job_service_proto_depIdxs = []int32{
-	13, // 0: atlasqueue.v1.EnqueueRequest.job:type_name -> atlasqueue.v1.NewJob
-	13, // 1: atlasqueue.v1.EnqueueBatchRequest.jobs:type_name -> atlasqueue.v1.NewJob
+	15, // 0: atlasqueue.v1.EnqueueRequest.job:type_name -> atlasqueue.v1.NewJob
+	15, // 1: atlasqueue.v1.EnqueueBatchRequest.jobs:type_name -> atlasqueue.v1.NewJob
 	4,  // 2: atlasqueue.v1.EnqueueBatchResponse.results:type_name -> atlasqueue.v1.EnqueueResult
-	14, // 3: atlasqueue.v1.EnqueueResult.error:type_name -> google.rpc.Status
-	15, // 4: atlasqueue.v1.GetJobResponse.job:type_name -> atlasqueue.v1.Job
-	16, // 5: atlasqueue.v1.ListJobsRequest.state:type_name -> atlasqueue.v1.JobState
-	17, // 6: atlasqueue.v1.ListJobsRequest.created_after:type_name -> google.protobuf.Timestamp
-	17, // 7: atlasqueue.v1.ListJobsRequest.created_before:type_name -> google.protobuf.Timestamp
-	15, // 8: atlasqueue.v1.ListJobsResponse.jobs:type_name -> atlasqueue.v1.Job
-	16, // 9: atlasqueue.v1.CancelJobResponse.state:type_name -> atlasqueue.v1.JobState
-	15, // 10: atlasqueue.v1.WatchJobResponse.job:type_name -> atlasqueue.v1.Job
-	0,  // 11: atlasqueue.v1.JobService.Enqueue:input_type -> atlasqueue.v1.EnqueueRequest
-	2,  // 12: atlasqueue.v1.JobService.EnqueueBatch:input_type -> atlasqueue.v1.EnqueueBatchRequest
-	5,  // 13: atlasqueue.v1.JobService.GetJob:input_type -> atlasqueue.v1.GetJobRequest
-	7,  // 14: atlasqueue.v1.JobService.ListJobs:input_type -> atlasqueue.v1.ListJobsRequest
-	9,  // 15: atlasqueue.v1.JobService.CancelJob:input_type -> atlasqueue.v1.CancelJobRequest
-	11, // 16: atlasqueue.v1.JobService.WatchJob:input_type -> atlasqueue.v1.WatchJobRequest
-	1,  // 17: atlasqueue.v1.JobService.Enqueue:output_type -> atlasqueue.v1.EnqueueResponse
-	3,  // 18: atlasqueue.v1.JobService.EnqueueBatch:output_type -> atlasqueue.v1.EnqueueBatchResponse
-	6,  // 19: atlasqueue.v1.JobService.GetJob:output_type -> atlasqueue.v1.GetJobResponse
-	8,  // 20: atlasqueue.v1.JobService.ListJobs:output_type -> atlasqueue.v1.ListJobsResponse
-	10, // 21: atlasqueue.v1.JobService.CancelJob:output_type -> atlasqueue.v1.CancelJobResponse
-	12, // 22: atlasqueue.v1.JobService.WatchJob:output_type -> atlasqueue.v1.WatchJobResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	16, // 3: atlasqueue.v1.EnqueueResult.error:type_name -> google.rpc.Status
+	17, // 4: atlasqueue.v1.GetJobResponse.job:type_name -> atlasqueue.v1.Job
+	18, // 5: atlasqueue.v1.ListJobsRequest.state:type_name -> atlasqueue.v1.JobState
+	19, // 6: atlasqueue.v1.ListJobsRequest.created_after:type_name -> google.protobuf.Timestamp
+	19, // 7: atlasqueue.v1.ListJobsRequest.created_before:type_name -> google.protobuf.Timestamp
+	17, // 8: atlasqueue.v1.ListJobsResponse.jobs:type_name -> atlasqueue.v1.Job
+	18, // 9: atlasqueue.v1.CancelJobResponse.state:type_name -> atlasqueue.v1.JobState
+	18, // 10: atlasqueue.v1.CancelJobsRequest.state:type_name -> atlasqueue.v1.JobState
+	19, // 11: atlasqueue.v1.CancelJobsRequest.created_after:type_name -> google.protobuf.Timestamp
+	19, // 12: atlasqueue.v1.CancelJobsRequest.created_before:type_name -> google.protobuf.Timestamp
+	17, // 13: atlasqueue.v1.WatchJobResponse.job:type_name -> atlasqueue.v1.Job
+	0,  // 14: atlasqueue.v1.JobService.Enqueue:input_type -> atlasqueue.v1.EnqueueRequest
+	2,  // 15: atlasqueue.v1.JobService.EnqueueBatch:input_type -> atlasqueue.v1.EnqueueBatchRequest
+	5,  // 16: atlasqueue.v1.JobService.GetJob:input_type -> atlasqueue.v1.GetJobRequest
+	7,  // 17: atlasqueue.v1.JobService.ListJobs:input_type -> atlasqueue.v1.ListJobsRequest
+	9,  // 18: atlasqueue.v1.JobService.CancelJob:input_type -> atlasqueue.v1.CancelJobRequest
+	11, // 19: atlasqueue.v1.JobService.CancelJobs:input_type -> atlasqueue.v1.CancelJobsRequest
+	13, // 20: atlasqueue.v1.JobService.WatchJob:input_type -> atlasqueue.v1.WatchJobRequest
+	1,  // 21: atlasqueue.v1.JobService.Enqueue:output_type -> atlasqueue.v1.EnqueueResponse
+	3,  // 22: atlasqueue.v1.JobService.EnqueueBatch:output_type -> atlasqueue.v1.EnqueueBatchResponse
+	6,  // 23: atlasqueue.v1.JobService.GetJob:output_type -> atlasqueue.v1.GetJobResponse
+	8,  // 24: atlasqueue.v1.JobService.ListJobs:output_type -> atlasqueue.v1.ListJobsResponse
+	10, // 25: atlasqueue.v1.JobService.CancelJob:output_type -> atlasqueue.v1.CancelJobResponse
+	12, // 26: atlasqueue.v1.JobService.CancelJobs:output_type -> atlasqueue.v1.CancelJobsResponse
+	14, // 27: atlasqueue.v1.JobService.WatchJob:output_type -> atlasqueue.v1.WatchJobResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_atlasqueue_v1_job_service_proto_init() }
@@ -880,7 +1066,7 @@ func file_atlasqueue_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atlasqueue_v1_job_service_proto_rawDesc), len(file_atlasqueue_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

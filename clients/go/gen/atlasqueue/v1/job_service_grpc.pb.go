@@ -32,6 +32,7 @@ const (
 	JobService_GetJob_FullMethodName       = "/atlasqueue.v1.JobService/GetJob"
 	JobService_ListJobs_FullMethodName     = "/atlasqueue.v1.JobService/ListJobs"
 	JobService_CancelJob_FullMethodName    = "/atlasqueue.v1.JobService/CancelJob"
+	JobService_CancelJobs_FullMethodName   = "/atlasqueue.v1.JobService/CancelJobs"
 	JobService_WatchJob_FullMethodName     = "/atlasqueue.v1.JobService/WatchJob"
 )
 
@@ -71,6 +72,14 @@ type JobServiceClient interface {
 	//	FAILED_PRECONDITION  JOB_FINAL, JOB_DEAD or JOB_ID_AMBIGUOUS. A repeat of a cancel that has
 	//	                     worked is answered JOB_FINAL.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
+	// Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+	// stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+	// answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+	// next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+	// that are enqueued meanwhile may be among them; created_before keeps them out.
+	//
+	//	NOT_FOUND            QUEUE_NOT_FOUND.
+	CancelJobs(ctx context.Context, in *CancelJobsRequest, opts ...grpc.CallOption) (*CancelJobsResponse, error)
 	// Follows one job: its state now, then each change that is seen (fast changes may be seen as one), and
 	// ends after the first final state or dead letter, with the result. Ended by the client's deadline or
 	// UNAVAILABLE, it is safe to call again.
@@ -138,6 +147,16 @@ func (c *jobServiceClient) CancelJob(ctx context.Context, in *CancelJobRequest, 
 	return out, nil
 }
 
+func (c *jobServiceClient) CancelJobs(ctx context.Context, in *CancelJobsRequest, opts ...grpc.CallOption) (*CancelJobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelJobsResponse)
+	err := c.cc.Invoke(ctx, JobService_CancelJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[0], JobService_WatchJob_FullMethodName, cOpts...)
@@ -193,6 +212,14 @@ type JobServiceServer interface {
 	//	FAILED_PRECONDITION  JOB_FINAL, JOB_DEAD or JOB_ID_AMBIGUOUS. A repeat of a cancel that has
 	//	                     worked is answered JOB_FINAL.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
+	// Cancels the jobs of one queue that fit a filter, page by page: each as by CancelJob, and only if it still
+	// stands in the state that was asked for when the cancel reaches it. With dry_run nothing is cancelled and the
+	// answer is what would be. One call looks at no more than 50 000 jobs and cancels at most 10 000; go on with
+	// next_page_token until there is none. Safe to repeat: what is cancelled, or asked to be, is passed over. Jobs
+	// that are enqueued meanwhile may be among them; created_before keeps them out.
+	//
+	//	NOT_FOUND            QUEUE_NOT_FOUND.
+	CancelJobs(context.Context, *CancelJobsRequest) (*CancelJobsResponse, error)
 	// Follows one job: its state now, then each change that is seen (fast changes may be seen as one), and
 	// ends after the first final state or dead letter, with the result. Ended by the client's deadline or
 	// UNAVAILABLE, it is safe to call again.
@@ -224,6 +251,9 @@ func (UnimplementedJobServiceServer) ListJobs(context.Context, *ListJobsRequest)
 }
 func (UnimplementedJobServiceServer) CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
+}
+func (UnimplementedJobServiceServer) CancelJobs(context.Context, *CancelJobsRequest) (*CancelJobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelJobs not implemented")
 }
 func (UnimplementedJobServiceServer) WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchJob not implemented")
@@ -339,6 +369,24 @@ func _JobService_CancelJob_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_CancelJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).CancelJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_CancelJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).CancelJobs(ctx, req.(*CancelJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_WatchJob_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchJobRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -376,6 +424,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelJob",
 			Handler:    _JobService_CancelJob_Handler,
+		},
+		{
+			MethodName: "CancelJobs",
+			Handler:    _JobService_CancelJobs_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,21 +1,26 @@
-"""The registry of metrics and those that every RPC has. Names begin with `atlasqueue_`.
+"""The registry of metrics and those that every RPC has. docs/metrics.md is the catalogue.
 
 Each server has a registry of its own, so that tests may run several in one process.
 """
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version as distribution_version
 from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
 )
+
+from atlasqueue_server.metrics.families import CounterFamily, HistogramFamily
+from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.metrics.names import Names
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
@@ -29,21 +34,28 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         build = Gauge(
-            "atlasqueue_build_info", "Version of the server.", ["version"], registry=self.registry
+            "atlasqueue_build_info",
+            "Versions of the server and of what it runs on; always 1.",
+            ["version", "python", "grpcio"],
+            registry=self.registry,
         )
-        build.labels(version).set(1)
-        self._calls = Counter(
+        build.labels(version, platform.python_version(), distribution_version("grpcio")).set(1)
+        self.names: Final = Names()
+        self.journal: Final = Journal(self.registry, self.names)
+        # Awaited before each scrape: what has to be asked of others.
+        self.before_scrape: list[Callable[[], Awaitable[None]]] = []
+        self._calls = CounterFamily(
+            self.registry,
             "atlasqueue_rpc_calls",
             "RPCs that have ended, by gRPC code (CANCELLED: the client went away).",
             ["transport", "rpc", "code"],
-            registry=self.registry,
         )
-        self._seconds = Histogram(
+        self._seconds = HistogramFamily(
+            self.registry,
             "atlasqueue_rpc_seconds",
             "How long unary RPCs took.",
-            ["rpc"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            ["rpc", "code"],
+            _SECONDS,
         )
         self._open = Gauge(
             "atlasqueue_rpc_open", "RPCs that are running now.", ["rpc"], registry=self.registry
@@ -61,9 +73,9 @@ class Metrics:
     def rpc_ended(self, rpc: str, transport: str, code: str, seconds: float | None) -> None:
         """Count an RPC as ended; `seconds` is None for streams, whose length says nothing."""
         self._open.labels(rpc).dec()
-        self._calls.labels(transport, rpc, code).inc()
+        self._calls.inc((transport, rpc, code))
         if seconds is not None:
-            self._seconds.labels(rpc).observe(seconds)
+            self._seconds.observe((rpc, code), seconds)
 
     def set_healthy(self, healthy: bool) -> None:
         """Note what the health service answers."""

@@ -1,0 +1,117 @@
+"""Traces of the server: RPCs by opentelemetry-instrumentation-grpc, commits and statements by its own spans.
+
+    producer ─▶ JobService/Enqueue ─▶ commit enqueue ─▶ enqueue_jobs_if_new
+                JobService/Enqueue ──────link──▲   calls that share a commit: one is its parent
+
+Off unless the OTEL_* variables ask for it; then nothing of OpenTelemetry is imported, and each statement
+pays one comparison. Long streams have no spans: they would never end, and be exported when it is too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
+
+from atlasqueue.tracing import provider_from_environment
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+# Streams, and what is asked again and again by machines.
+NOT_TRACED: Final = frozenset({"Lease", "WatchJob", "Watch", "Check", "ServerReflectionInfo"})
+
+# Of no trace of their own, since each speaks of many jobs; within a trace of the caller they have spans.
+TRACED_WITHIN: Final = frozenset({"Report", "Heartbeat", "LeaseOnce"})
+
+_tracer: Tracer | None = None
+_provider: Any = None
+_nothing: Final = nullcontext()
+
+
+def configure() -> bool:
+    """Begins to trace when the OTEL_* variables ask for it; whether they do. Raises ImportError."""
+    global _tracer, _provider
+    _provider = provider_from_environment("atlasqueue-server")
+    _tracer = _provider.get_tracer("atlasqueue_server") if _provider is not None else None
+    return _tracer is not None
+
+
+def shutdown() -> None:
+    """Exports what waits, and ends. Blocks."""
+    global _tracer, _provider
+    if _provider is not None:
+        _provider.shutdown()
+    _tracer = _provider = None
+
+
+def interceptors() -> list[Any]:
+    """For the gRPC server."""
+    if _provider is None:
+        return []
+    from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
+    intercept: Any = aio_server_interceptor
+    return [intercept(_provider, filter_=_has_span)]
+
+
+def _has_span(call: Any) -> bool:
+    """Whether an RPC, by its grpc.HandlerCallDetails, gets a span."""
+    method = call.method.rpartition("/")[2]
+    if method in NOT_TRACED:
+        return False
+    if method in TRACED_WITHIN:
+        return any(key == "traceparent" for key, _ in call.invocation_metadata or ())
+    return True
+
+
+def recording() -> Span | None:
+    """The span that this runs in, if there is one that will be exported."""
+    if _tracer is None:
+        return None
+    from opentelemetry.trace import get_current_span
+
+    span = get_current_span()
+    return span if span.is_recording() else None
+
+
+def current_trace_id() -> str | None:
+    """The trace that this runs in, for logs."""
+    if (span := recording()) is None:
+        return None
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+def statements(names: Sequence[str]) -> AbstractContextManager[Any]:
+    """A span around statements of one transaction, by their names; nothing outside of a trace."""
+    if _tracer is None or recording() is None:
+        return _nothing
+    return _statements(_tracer, names)
+
+
+@contextmanager
+def _statements(tracer: Tracer, names: Sequence[str]) -> Iterator[None]:
+    from opentelemetry.trace import SpanKind
+
+    attributes: dict[str, Any] = {"db.system.name": "postgresql", "db.operation.name": names[0]}
+    if len(names) > 1:
+        attributes |= {"db.operation.batch.size": len(names), "db.query.summary": " ".join(names)}
+    with tracer.start_as_current_span(
+        names[0], kind=SpanKind.CLIENT, attributes=attributes, record_exception=False
+    ):
+        yield
+
+
+def commit(verb: str, rows: int, spans: Sequence[Span]) -> AbstractContextManager[Any]:
+    """A span around a commit that the calls of `spans` share: child of the first, linked to the others."""
+    if _tracer is None or not spans:
+        return _nothing
+    from opentelemetry.trace import Link, set_span_in_context
+
+    return _tracer.start_as_current_span(
+        f"commit {verb}",
+        context=set_span_in_context(spans[0]),
+        links=[Link(span.get_span_context()) for span in spans[1:]],
+        attributes={"atlasqueue.rows": rows, "atlasqueue.calls": len(spans)},
+        record_exception=False,
+    )

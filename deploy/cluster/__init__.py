@@ -1,0 +1,1 @@
+"""The topology of deploy/compose.yaml as plain processes: `make cluster`."""

@@ -1,0 +1,1 @@
+"""A Go producer with Python workers."""

@@ -1,0 +1,1 @@
+"""A Python producer with Go workers."""

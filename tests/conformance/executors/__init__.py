@@ -1,0 +1,1 @@
+"""Executors of SDKs, as processes."""
