@@ -5,7 +5,8 @@ long text   {fill: "x", bytes: 5000}                                        unde
 times       {from_now_s: 3600}                                              seconds from now
 variables   $job is the value of a step with `as: job`, $job.failures.0 a part of it; ${queue} within text
 expected    a mapping names the fields that count; a list counts whole; and
-            {at_least: 1}   {at_most: 1}   {one_of: [a, b]}   {contains: x}   {from_now_s: [3000, 4000]}
+            {at_least: 1}   {more_than: 1}   {at_most: 1}   {one_of: [a, b]}   {contains: x}
+            {from_now_s: [3000, 4000]}
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def _mapping_mismatches(expected: dict[str, Any], found: Any, where: str) -> lis
             return mismatches(to_bytes(expected).decode(), found, where)
         case {"at_least": bound, **rest} if not rest:
             fits = _is_number(found) and found >= bound
+        case {"more_than": bound, **rest} if not rest:
+            fits = _is_number(found) and found > bound
         case {"at_most": bound, **rest} if not rest:
             fits = _is_number(found) and found <= bound
         case {"one_of": choices, **rest} if not rest:

@@ -106,6 +106,7 @@ def test_bytes_and_long_texts() -> None:
         ({"result": {"text": "x"}}, {"result": "eQ=="}, 1),
         ({"result": {"text": "x"}}, {"result": None}, 1),
         ({"a": {"at_least": 2}}, {"a": 2}, 0),
+        ({"a": {"more_than": 2}}, {"a": 2}, 1),
         ({"a": {"at_most": 2}}, {"a": None}, 1),
         ({"a": {"one_of": [1, 2]}}, {"a": 3}, 1),
         ({"a": {"contains": "b"}}, {"a": ["b"]}, 0),
