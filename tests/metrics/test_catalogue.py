@@ -104,8 +104,9 @@ async def test_every_outcome_is_counted_once(server: RunningServer, metrics: Wor
     # With the default's full jitter, a retry came due within the test now and then.
     hour = timedelta(hours=1)
     late = RetryPolicy(initial_backoff=hour, max_backoff=hour)
-    payloads = [b"ok", b"ok", b"fail", b"reject", b"snooze", b"cancel", b"release"]
-    jobs = [NewJob("mail", "send", payload, retry_policy=late) for payload in payloads]
+    payloads = [b"ok", b"ok", b"snooze", b"reject", b"cancel", b"release"]
+    jobs = [NewJob("mail", "send", payload) for payload in payloads]
+    jobs.append(NewJob("mail", "send", b"fail", retry_policy=late))
     jobs.append(NewJob("mail", "send", b"fail", retry_policy=once))
     jobs.append(NewJob("mail", "nobody"))
     async with AsyncClient(server.grpc_address) as client:
