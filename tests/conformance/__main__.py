@@ -98,6 +98,11 @@ def _show(console: Console, cases: Sequence[Case], columns: dict[str, list[Resul
             f" (the slowest was {slowest.case.name}, {slowest.seconds:.1f} s)",
             highlight=False,
         )
+        for result in results:
+            if result.passed and result.first:
+                console.print(
+                    f"  {result.case.name} passed when played again: {result.first}", markup=False
+                )
         for result in failed:
             console.print(f"  {result.case.name}: {result.why}", markup=False, highlight=False)
 
