@@ -1,11 +1,11 @@
-"""What `atlasqueue get`, `list` and `cancel` do."""
+"""What `atlasqueue get`, `list` and `cancel` of jobs by id do."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from atlasqueue.calls import Stubs
 from atlasqueue.errors import AtlasQueueError
@@ -18,6 +18,8 @@ from atlasqueue_cli.options import Settings, complain
 from atlasqueue_cli.watching import print_bytes
 
 IDS_MAX = 100_000
+
+Filtered = TypeVar("Filtered", job_service_pb2.ListJobsRequest, job_service_pb2.CancelJobsRequest)
 
 
 def ids_from(arguments: Sequence[str]) -> list[str]:
@@ -57,7 +59,7 @@ def get(settings: Settings, job_id: str, queue: str, only: str | None) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which jobs to list."""
+    """Which jobs of a queue to list or to cancel."""
 
     queue: str
     state: str | None
@@ -65,11 +67,14 @@ class Wanted:
     created_after: str | None
     created_before: str | None
 
-    def request(self, page_token: str) -> job_service_pb2.ListJobsRequest:
-        """As a request. Raises UsageError."""
-        request = job_service_pb2.ListJobsRequest(
-            queue=self.queue, kind=self.kind, page_token=page_token
-        )
+    @property
+    def narrowed(self) -> bool:
+        """Something beside the queue narrows it down."""
+        return bool(self.state or self.kind or self.created_after or self.created_before)
+
+    def fill(self, request: Filtered) -> Filtered:
+        """Writes it into a request and returns that. Raises UsageError."""
+        request.queue, request.kind = self.queue, self.kind
         if self.state is not None:
             request.state = job_pb2.JobState.Value(f"JOB_STATE_{self.state.upper()}")
         for name in ("created_after", "created_before"):
@@ -82,7 +87,7 @@ class Wanted:
 
 def list_jobs(settings: Settings, wanted: Wanted, limit: int | None, page_token: str) -> None:
     """Lists jobs."""
-    request = wanted.request(page_token)
+    request = wanted.fill(job_service_pb2.ListJobsRequest(page_token=page_token))
     print_pages(
         settings,
         request,

@@ -137,20 +137,88 @@ def wait(
 
 CANCEL_EPILOG = examples(
     "atlasqueue cancel 0198c5a2-7d1e-7c3a-9b1f-0242ac120002",
-    "atlasqueue list media --kind resize --state ready --all -o json | jq -r .jobId | \\",
-    "    atlasqueue cancel - --queue media",
+    "atlasqueue cancel --queue media --state scheduled          tells how many",
+    "atlasqueue cancel --queue media --state scheduled --yes    cancels them",
+    "atlasqueue cancel --queue media --kind resize --created-before 2h --yes",
+    "atlasqueue cancel --queue media --yes -o json | jq -r .jobId | atlasqueue wait -",
+    "",
+    "Without ids it is all jobs of the queue that wait or run and fit the options. What is enqueued",
+    "meanwhile may be among them; --created-before keeps that out. Ended midway, the same command",
+    "goes on. Exit code: 0 also when nothing fits, 1 an id was refused, 3 no such job or queue.",
 )
+WHICH = "Which"
 
 
-def cancel(settings: Settings, job_ids: JobIds, queue: QueueOfJob = "") -> int:
-    """Cancel jobs. A running one is asked to stop: it may still complete.
+class OpenState(StrEnum):
+    """The states in which a job can be cancelled."""
 
-    What waits is cancelled when this returns. A job that is succeeded, cancelled or a dead letter is
-    refused, and the exit code is 1 then.
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    LEASED = "leased"
+
+
+def cancel(
+    settings: Settings,
+    job_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="JOB…",
+            help="Ids of jobs; - reads them from standard input. Default: all that fit the options.",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        str,
+        typer.Option(
+            help="Whose jobs. Beside ids: finds them faster, and is needed only when an id stands in "
+            "several queues."
+        ),
+    ] = "",
+    state: Annotated[
+        OpenState | None,
+        typer.Option(
+            help="Only in this state. A job that leaves it first is spared.", rich_help_panel=WHICH
+        ),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Only of this kind.", rich_help_panel=WHICH)] = "",
+    created_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only enqueued at or after it: 2030-01-31T08:00:00Z, or 2h for two hours ago.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    created_before: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only enqueued before it.", rich_help_panel=WHICH),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            help="Do it. Without ids and without --yes only tells what would be done.",
+        ),
+    ] = False,
+) -> int:
+    """Cancel jobs, by id or by filter. A running one is asked to stop: it may still complete.
+
+    What waits is cancelled when this returns. By id: a job that is succeeded, cancelled or a dead letter
+    is refused, and the exit code is 1 then. By filter: without --yes nothing is done, it tells how many.
     """
-    from atlasqueue_cli import jobs
+    from atlasqueue_cli import cancel_many, jobs
+    from atlasqueue_cli.errors import UsageError
 
-    return jobs.cancel(settings, jobs.ids_from(job_ids), queue)
+    wanted = jobs.Wanted(queue, state, kind, created_after, created_before)
+    if job_ids:
+        # A script whose ids turn out to be none would cancel the whole queue if it could have --yes in it.
+        if wanted.narrowed or yes:
+            raise UsageError("give ids, or options that choose and --yes, not both")
+        return jobs.cancel(settings, jobs.ids_from(job_ids), queue)
+    if not queue:
+        raise UsageError("nothing is chosen", "give ids, or --queue and what to cancel of it")
+    return cancel_many.cancel_many(settings, wanted, yes)
 
 
 TAIL_EPILOG = examples(

@@ -6,12 +6,16 @@ import asyncio
 import base64
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from atlasqueue import new_job_id
 from atlasqueue.v1 import job_pb2, worker_service_pb2
+from atlasqueue_cli import cancel_many
+from atlasqueue_server.domain import cancel_many as domain
 from tests.cli.running import Cli, start
 from tests.plugins.server import RunningServer
 
@@ -207,6 +211,69 @@ async def test_cancel_goes_on_after_one_that_is_final(cli: Cli, server: RunningS
     ended = await cli("cancel", running)
     assert (ended.code, ended.out) == (0, f"{running} is asked to stop\n")
     assert "cancel requested" in (await cli("get", running)).out
+
+
+async def test_cancel_by_filter_needs_a_yes(cli: Cli, server: RunningServer) -> None:
+    running = await enqueue(cli, "a")
+    await server.workers.LeaseOnce(worker_service_pb2.LeaseOnceRequest(queues=["q"], worker="test"))
+    ready, other = await enqueue(cli, "a"), await enqueue(cli, "b")
+    later = await enqueue(cli, "a", "--in", "1h")
+
+    async def waiting() -> list[str]:
+        listed = (await cli("list", "q", "--all", "-o", "json")).lines
+        states = ("JOB_STATE_READY", "JOB_STATE_SCHEDULED")
+        return [job["jobId"] for job in listed if job["state"] in states]
+
+    dry = await cli("cancel", "--queue", "q", "--kind", "a")
+    assert (dry.code, dry.out) == (0, "would cancel 2 jobs of q and ask 1 running job to stop\n")
+    assert dry.err == "atlasqueue: nothing is done yet; add --yes to do it\n"
+    told = (await cli("cancel", "--queue", "q", "--state", "ready", "-o", "json")).lines
+    state = {"state": "JOB_STATE_CANCELLED", "dryRun": True}
+    assert sorted(told, key=lambda line: line["jobId"]) == [
+        {"jobId": job_id, **state} for job_id in (ready, other)
+    ]
+    assert await waiting() == [ready, other, later], "a dry run does nothing"
+    none = await cli("cancel", "--queue", "q", "--created-before", "1h")
+    assert (none.code, none.out, none.err) == (0, "would cancel 0 jobs of q\n", "")
+
+    done = await cli("cancel", "--queue", "q", "--state", "scheduled", "--yes")
+    assert (done.code, done.out, done.err) == (0, "1 job of q cancelled\n", "")
+    assert await waiting() == [ready, other]
+    done = await cli("cancel", "--queue", "q", "--kind", "a", "--yes", "-o", "json")
+    assert {line["jobId"]: line["state"] for line in done.lines} == {
+        ready: "JOB_STATE_CANCELLED",
+        running: "JOB_STATE_LEASED",
+    }
+    assert not any(line["dryRun"] for line in done.lines)
+    assert await waiting() == [other]
+    done = await cli("cancel", "--queue", "q", "--created-after", "1h", "--yes")
+    assert done.out == "1 job of q cancelled\n"
+    unknown = await cli("cancel", "--queue", "nope", "--yes")
+    assert (unknown.code, unknown.out) == (3, "")
+
+
+async def test_cancel_by_filter_goes_page_by_page_and_tells_how_far_it_came(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain, "CHUNK", 2)
+    given = "\n".join(str(n) for n in range(50)).encode()
+    await cli("enqueue", "-", "--queue", "q", "--kind", "k", "--each", "payload", given=given)
+    assert (await cli("cancel", "--queue", "q")).out == "would cancel 50 jobs of q\n"
+    pages = cancel_many._pages
+
+    def interrupted(connection: Any, request: Any) -> Iterator[Any]:
+        yield next(pages(connection, request))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cancel_many, "_pages", interrupted)
+        ended = await cli("cancel", "--queue", "q", "--yes")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.endswith(" jobs of q cancelled so far; the same command goes on\n")
+    first = int(ended.err.split()[1])
+    assert 0 < first < 50
+    rest = await cli("cancel", "--queue", "q", "--yes")
+    assert rest.out == f"{50 - first} jobs of q cancelled\n"
 
 
 async def test_tail_shows_each_change_until_the_job_has_settled(
