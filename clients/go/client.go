@@ -230,6 +230,35 @@ func (c *Client) Cancel(ctx context.Context, jobID string, narrow ...Where) (Job
 	return JobState(response.GetState()), err
 }
 
+// CancelledJobs is what CancelMany did, or in a dry run would have done.
+type CancelledJobs struct {
+	// Cancelled are the ids of jobs that were scheduled or ready.
+	Cancelled []string
+	// Requested are the ids of leased jobs whose workers are asked to stop.
+	Requested []string
+}
+
+// CancelMany cancels the jobs of a queue that fit, or in a dry run only tells which those are. The filter's State
+// is Scheduled, Ready or Leased, or zero for any of the three; a job that leaves it first is spared. Without
+// CreatedBefore jobs that are enqueued meanwhile may be among them. Beside an error (ErrQueueNotFound,
+// ErrInvalidField) it returns what is done so far; the same call goes on from there.
+func (c *Client) CancelMany(ctx context.Context, queue string, filter JobFilter, dryRun bool) (CancelledJobs, error) {
+	request := &pb.CancelJobsRequest{
+		Queue: queue, State: pb.JobState(filter.State), Kind: filter.Kind, DryRun: dryRun,
+		CreatedAfter: toTimestamp(filter.CreatedAfter), CreatedBefore: toTimestamp(filter.CreatedBefore),
+	}
+	for done := (CancelledJobs{}); ; {
+		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.CancelJobsResponse, error) {
+			return s.jobs.CancelJobs(ctx, request)
+		})
+		done.Cancelled = append(done.Cancelled, response.GetCancelledJobIds()...)
+		done.Requested = append(done.Requested, response.GetRequestedJobIds()...)
+		if request.PageToken = response.GetNextPageToken(); err != nil || request.PageToken == "" {
+			return done, err
+		}
+	}
+}
+
 // Watch gives the job now, then at each change, until it has settled, and goes on when a server goes away. It
 // ends after the first error: ErrJobNotFound, the context's, ErrUnavailable when no server answers for as long
 // as calls are repeated.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +12,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
+	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
 )
 
 func newClient(t *testing.T, options ...atlasqueue.Option) *atlasqueue.Client {
@@ -218,5 +221,61 @@ func TestAHookSeesIDsAndGivesHeaders(t *testing.T) {
 	}
 	if len(outcomes) != 2 || outcomes[0] != nil || !errors.Is(outcomes[1], refused) {
 		t.Errorf("the hook was told %v", outcomes)
+	}
+}
+
+func TestCancelManyTakesWhatFitsAndInADryRunNothing(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	ctx := t.Context()
+	later := time.Now().Add(time.Hour)
+	ids, err := client.EnqueueBatch(ctx, []atlasqueue.NewJob{
+		{Queue: "q", Kind: "a"}, {Queue: "q", Kind: "b"}, {Queue: "q", Kind: "a", RunAt: later},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancelled := func(filter atlasqueue.JobFilter, dryRun bool, wanted ...string) {
+		t.Helper()
+		done, err := client.CancelMany(ctx, "q", filter, dryRun)
+		if err != nil || !slices.Equal(done.Cancelled, wanted) || len(done.Requested) != 0 {
+			t.Errorf("got %+v, %v instead of %v", done, err, wanted)
+		}
+	}
+	cancelled(atlasqueue.JobFilter{Kind: "a"}, true, ids[0], ids[2])
+	cancelled(atlasqueue.JobFilter{CreatedBefore: later.Add(-2 * time.Hour)}, false)
+	cancelled(atlasqueue.JobFilter{CreatedAfter: later}, false)
+	cancelled(atlasqueue.JobFilter{State: atlasqueue.Scheduled}, false, ids[2])
+	cancelled(atlasqueue.JobFilter{Kind: "a"}, false, ids[0])
+	cancelled(atlasqueue.JobFilter{}, false, ids[1])
+	cancelled(atlasqueue.JobFilter{}, false)
+	_, err = client.CancelMany(ctx, "q", atlasqueue.JobFilter{State: atlasqueue.Dead}, false)
+	expect(t, err, atlasqueue.ErrInvalidField)
+	_, err = client.CancelMany(ctx, "nowhere", atlasqueue.JobFilter{}, false)
+	expect(t, err, atlasqueue.ErrQueueNotFound)
+}
+
+func TestCancelManyGoesPageByPageAndKeepsWhatIsDoneBesideAnError(t *testing.T) {
+	answers := map[string]*pb.CancelJobsResponse{
+		"":  {CancelledJobIds: []string{"1"}, NextPageToken: "2"},
+		"2": {CancelledJobIds: []string{"2"}, RequestedJobIds: []string{"3"}, NextPageToken: "3"},
+	}
+	server := grpc.WithUnaryInterceptor(func(
+		_ context.Context, _ string, request, reply any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption,
+	) error {
+		answer := answers[request.(*pb.CancelJobsRequest).GetPageToken()]
+		if answer == nil {
+			return status.Error(codes.Internal, "broken")
+		}
+		proto.Merge(reply.(proto.Message), answer)
+		return nil
+	})
+	client := newClient(t, atlasqueue.WithDialOptions(server))
+	for _, broken := range []bool{true, false} {
+		done, err := client.CancelMany(t.Context(), "q", atlasqueue.JobFilter{}, false)
+		if (err != nil) != broken || !slices.Equal(done.Cancelled, []string{"1", "2"}) || !slices.Equal(done.Requested, []string{"3"}) {
+			t.Errorf("got %+v, %v", done, err)
+		}
+		answers["3"] = &pb.CancelJobsResponse{}
 	}
 }

@@ -237,10 +237,23 @@ func (s jobService) ListJobs(_ context.Context, request *pb.ListJobsRequest) (*p
 	if s.queues[request.GetQueue()] == nil {
 		return nil, refusal(codes.NotFound, "QUEUE_NOT_FOUND", "no such queue: "+request.GetQueue())
 	}
-	return &pb.ListJobsResponse{Jobs: s.bare(request.GetQueue(), func(each *job) bool {
-		return (request.GetState() == 0 || request.GetState() == each.GetState()) &&
-			(request.GetKind() == "" || request.GetKind() == each.GetKind())
-	})}, nil
+	return &pb.ListJobsResponse{Jobs: s.bare(request.GetQueue(), func(each *job) bool { return wanted(each, request) })}, nil
+}
+
+// jobFilter is what chooses jobs in a request.
+type jobFilter interface {
+	GetState() pb.JobState
+	GetKind() string
+	GetCreatedAfter() *timestamppb.Timestamp
+	GetCreatedBefore() *timestamppb.Timestamp
+}
+
+func wanted(each *job, filter jobFilter) bool {
+	made := each.GetCreatedAt().AsTime()
+	return (filter.GetState() == 0 || filter.GetState() == each.GetState()) &&
+		(filter.GetKind() == "" || filter.GetKind() == each.GetKind()) &&
+		(filter.GetCreatedAfter() == nil || !made.Before(filter.GetCreatedAfter().AsTime())) &&
+		(filter.GetCreatedBefore() == nil || made.Before(filter.GetCreatedBefore().AsTime()))
 }
 
 // bare lists jobs by id as listings show them.
@@ -269,17 +282,53 @@ func (s jobService) CancelJob(_ context.Context, request *pb.CancelJobRequest) (
 		return nil, refusal(codes.FailedPrecondition, "JOB_DEAD", "a dead letter: redrive or purge it")
 	case pb.JobState_JOB_STATE_SUCCEEDED, pb.JobState_JOB_STATE_CANCELLED:
 		return nil, refusal(codes.FailedPrecondition, "JOB_FINAL", "the job is "+found.GetState().String())
-	case pb.JobState_JOB_STATE_LEASED:
-		found.CancelRequested = true
-		if holder := s.sessions[found.GetSessionId()]; holder != nil {
-			cancel := &pb.CancelRequested{Jobs: []*pb.JobLease{leaseOf(found)}}
-			holder.outbox = append(holder.outbox, &pb.LeaseResponse{Event: &pb.LeaseResponse_CancelRequested{CancelRequested: cancel}})
-		}
-	default:
-		s.finish(found, pb.JobState_JOB_STATE_CANCELLED, nil)
 	}
+	s.cancel(found)
 	s.broadcast()
 	return &pb.CancelJobResponse{State: found.GetState()}, nil
+}
+
+// cancel cancels a job that waits, and asks the worker of one that runs.
+func (s *Server) cancel(each *job) {
+	if each.GetState() != pb.JobState_JOB_STATE_LEASED {
+		s.finish(each, pb.JobState_JOB_STATE_CANCELLED, nil)
+		return
+	}
+	each.CancelRequested = true
+	if holder := s.sessions[each.GetSessionId()]; holder != nil {
+		cancel := &pb.CancelRequested{Jobs: []*pb.JobLease{leaseOf(each)}}
+		holder.outbox = append(holder.outbox, &pb.LeaseResponse{Event: &pb.LeaseResponse_CancelRequested{CancelRequested: cancel}})
+	}
+}
+
+func cancellable(state pb.JobState) bool {
+	return state == pb.JobState_JOB_STATE_SCHEDULED || state == pb.JobState_JOB_STATE_READY || state == pb.JobState_JOB_STATE_LEASED
+}
+
+func (s jobService) CancelJobs(_ context.Context, request *pb.CancelJobsRequest) (*pb.CancelJobsResponse, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if request.GetState() != 0 && !cancellable(request.GetState()) {
+		return nil, invalid("state", "must be SCHEDULED, READY or LEASED")
+	}
+	if s.queues[request.GetQueue()] == nil {
+		return nil, refusal(codes.NotFound, "QUEUE_NOT_FOUND", "no such queue: "+request.GetQueue())
+	}
+	response := &pb.CancelJobsResponse{}
+	for _, shown := range s.bare(request.GetQueue(), func(each *job) bool {
+		return wanted(each, request) && cancellable(each.GetState()) && !each.GetCancelRequested()
+	}) {
+		if shown.GetState() == pb.JobState_JOB_STATE_LEASED {
+			response.RequestedJobIds = append(response.RequestedJobIds, shown.GetJobId())
+		} else {
+			response.CancelledJobIds = append(response.CancelledJobIds, shown.GetJobId())
+		}
+		if !request.GetDryRun() {
+			s.cancel(s.jobs[key{request.GetQueue(), shown.GetJobId()}])
+		}
+	}
+	s.broadcast()
+	return response, nil
 }
 
 func (s jobService) WatchJob(request *pb.WatchJobRequest, stream grpc.ServerStreamingServer[pb.WatchJobResponse]) error {

@@ -50,7 +50,7 @@ func TestTheREADMERuns(t *testing.T) {
 	for _, each := range []struct{ name, want string }{
 		{"produce", "HELLO\n"},
 		{"once", "true <nil>\nthe id is taken by another body\n"},
-		{"operate", "REJECTED - there is nothing to shout\na redrive would move 1 <nil>\nshout DEAD <nil>\n"},
+		{"operate", "REJECTED - there is nothing to shout\na redrive would move 1 <nil>\nshout DEAD <nil>\na cancel would take 0 <nil>\n"},
 		{"traced", ""},
 	} {
 		if printed, err := program(each.name).CombinedOutput(); err != nil || string(printed) != each.want {

@@ -171,6 +171,13 @@ class Executor:
     async def call_cancel(self, job_id: str, queue: str = "") -> dict[str, Any]:
         return {"state": (await self._clients[""].cancel(job_id, queue=queue)).name}
 
+    async def call_cancel_many(
+        self, queue: str, state: str = "", kind: str = "", dry_run: bool = False
+    ) -> dict[str, Any]:
+        wanted = JobState[state or "UNSPECIFIED"]
+        done = await self._clients[""].cancel_many(queue, state=wanted, kind=kind, dry_run=dry_run)
+        return {"cancelled": sorted(done.cancelled), "requested": sorted(done.requested)}
+
     async def call_wait(
         self, job_id: str, queue: str = "", timeout_s: float | None = None, client: str = ""
     ) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
@@ -144,6 +145,14 @@ var producers = map[string]func(context.Context, *atlasqueue.Client, given) (ans
 		state, err := c.Cancel(ctx, g.jobID, g.where()...)
 		return answer{"state": state.String()}, err
 	},
+	"cancel_many": func(ctx context.Context, c *atlasqueue.Client, g given) (answer, error) {
+		state, err := named(g.state, atlasqueue.Scheduled, atlasqueue.Dead)
+		if err != nil {
+			return nil, err
+		}
+		done, err := c.CancelMany(ctx, g.queue, atlasqueue.JobFilter{State: state, Kind: g.kind}, g.dryRun)
+		return answer{"cancelled": sorted(done.Cancelled), "requested": sorted(done.Requested)}, err
+	},
 	"wait": func(ctx context.Context, c *atlasqueue.Client, g given) (answer, error) {
 		if g.timeoutS > 0 {
 			var cancel context.CancelFunc
@@ -252,6 +261,12 @@ func plainJobs(found iter.Seq2[atlasqueue.Job, error]) (answer, error) {
 		jobs = append(jobs, plainJob(job))
 	}
 	return answer{"jobs": jobs}, nil
+}
+
+// sorted are ids in order, [] for none.
+func sorted(ids []string) []string {
+	slices.Sort(ids)
+	return append([]string{}, ids...)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
