@@ -1,7 +1,8 @@
 """Reports outcomes in batches, until they are answered.
 
-One call is out at a time; what gathers meanwhile goes with the next one. A job is held until its
-report is answered, so a lost answer is repeated and found ALREADY_APPLIED.
+What gathers while a call is out goes with the next one; only when that is a large batch already does
+another call go out beside it, so that a busy worker never waits for a commit. A job is held until its report
+is answered, so a lost answer is repeated and found ALREADY_APPLIED.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from atlasqueue_worker.outcomes import ERROR_MESSAGE_BYTES_MAX, cut_text
 from atlasqueue_worker.session import Session
 
 OUTCOMES_MAX = 1000
+CALLS_MAX = 3
+# So many outcomes are worth a call of their own beside those that are out.
+BESIDE_MIN = 250
 BYTES_MAX = 3 * 1024 * 1024
 CALL_TIMEOUT_S = 10.0
 REFUSED = "OutcomeRefused"
@@ -59,33 +63,47 @@ class Reporter:
         self._on_answer = on_answer
         self._current = 0
         self._channel: grpc.aio.Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._pending: deque[JobOutcome] = deque()
-        self._arrived = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._calls_out = 0
+        self._changed = asyncio.Event()
 
     def report(self, outcome: JobOutcome) -> None:
         """Hands in an outcome."""
         self._pending.append(outcome)
-        self._empty.clear()
-        self._arrived.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Sends for as long as the worker lives."""
+        senders = [asyncio.create_task(self._send_on()) for _ in range(CALLS_MAX)]
         try:
-            while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._pending:
-                    await self._send(self._take())
-                self._empty.set()
+            await asyncio.gather(*senders)
         finally:
+            for sender in senders:
+                sender.cancel()
             if self._channel is not None:
                 await self._channel.close()
 
     async def flush(self) -> None:
         """Returns when everything handed in was answered."""
-        await self._empty.wait()
+        while self._pending or self._calls_out:
+            await self._change()
+
+    async def _send_on(self) -> None:
+        while True:
+            while len(self._pending) < (BESIDE_MIN if self._calls_out else 1):
+                await self._change()
+            self._calls_out += 1
+            try:
+                await self._send(self._take())
+            finally:
+                self._calls_out -= 1
+                self._changed.set()
+
+    async def _change(self) -> None:
+        """Returns when outcomes came or a call was answered; each who waits looks again for itself."""
+        await self._changed.wait()
+        self._changed.clear()
 
     def _take(self) -> list[JobOutcome]:
         taken: list[JobOutcome] = []
@@ -104,7 +122,8 @@ class Reporter:
                 session_id=self._session.named()[0], outcomes=outcomes
             )
             # The generated stub's types do not tell a blocking channel from an asyncio one.
-            call: Any = self._stub().Report
+            channel = self._connected()
+            call: Any = worker_service_pb2_grpc.WorkerServiceStub(channel).Report
             try:
                 response = await call(request, timeout=CALL_TIMEOUT_S)
                 break
@@ -115,7 +134,7 @@ class Reporter:
                 return
             log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
             if len(self._servers) > 1 or not isinstance(failure, DatabaseUnavailable | Overloaded):
-                await self._next_server()
+                self._leave(channel)
             await asyncio.sleep(backoff.next_delay())
         self._held.remove(outcome.fence for outcome in outcomes)
         for outcome, result in zip(outcomes, response.results, strict=True):
@@ -143,14 +162,21 @@ class Reporter:
             return
         self._held.remove([outcome.fence])
 
-    def _stub(self) -> worker_service_pb2_grpc.WorkerServiceStub:
+    def _connected(self) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_aio_channel(self._servers[self._current], self._tls)
-        return worker_service_pb2_grpc.WorkerServiceStub(self._channel)
+        return self._channel
 
-    async def _next_server(self) -> None:
-        """Another server, and a new connection in any case: the one before may be dead without a word."""
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+    def _leave(self, channel: grpc.aio.Channel) -> None:
+        """Another server, and a new connection in any case: the one before may be dead without a word.
+
+        Of several calls that failed on one connection, the first leaves it; the others follow.
+        """
+        if self._channel is not channel:
+            return
+        self._channel = None
         self._current = (self._current + 1) % len(self._servers)
+        # The calls that are still out on it may be answered: they get the time that any call has.
+        closing = asyncio.create_task(channel.close(grace=CALL_TIMEOUT_S))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

@@ -19,3 +19,12 @@ async def eventually(
             raise AssertionError(f"did not come true within {within_s} s; last value: {value!r}")
         await asyncio.sleep(each_s)
     return value
+
+
+async def eventually_so(condition: Callable[[], object], *, within_s: float = 20.0) -> None:
+    """As `eventually`, for a condition that needs no waiting itself."""
+
+    async def holds() -> bool:
+        return bool(condition())
+
+    await eventually(holds, within_s=within_s)

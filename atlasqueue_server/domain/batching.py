@@ -37,7 +37,7 @@ class Batcher(Generic[T, R]):
         flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         *,
         size: Callable[[T], int],
-        flights: int = 2,
+        flights: int = 3,
         gather_s: Callable[[], float] = lambda: 0.0,
         observe: Callable[[int], None] = lambda rows: None,
         verb: str = "",

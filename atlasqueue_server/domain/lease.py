@@ -4,6 +4,8 @@ One lane per queue and process collects the credits of all sessions that serve t
 for all of them:
 
     sessions ──credits──▶ Lane(queue) ──one statement──▶ rows ──▶ each session's events
+                               └─ in a backlog up to three at once: one waits for its commit, one's
+                                  rows are dealt, one gathers credit
 
 A lane sleeps while its queue is known to be empty or nobody has credit. It wakes when jobs become
 ready (a signal), when a slot is freed, and each second (the poll, which is also the sweep). A push is
@@ -16,7 +18,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -30,7 +32,9 @@ from atlasqueue_server.store.lease import Lane as SeqWindow
 from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, lease_jobs_if_ready
 from atlasqueue_server.store.report import bury_lost_bodies
 
-BATCH_MAX = 500
+BATCH_MAX = 1000
+# How many statements of a lane are out at once in a backlog.
+FLIGHTS_MAX = 3
 # A lease reads whole payloads: large ones are leased by fewer, so that a batch stays within this.
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_FIRST = 50
@@ -68,10 +72,13 @@ class Lane:
         self._reserve = Reserve()
         self._may_be_ready = True
         self.backlog = False
+        self._more = asyncio.Event()
         self._batch = BATCH_FIRST
         self._wake = asyncio.Event()
         self._swept_at = 0.0
-        self._statement = asyncio.Lock()
+        self._flights = 0
+        self._landed = asyncio.Event()
+        self._landed.set()
 
     def jobs_ready(self) -> None:
         """Jobs may have become ready."""
@@ -85,18 +92,15 @@ class Lane:
 
     async def run(self) -> None:
         """Leases for as long as the lane lives."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._forever(self._wait_and_lease))
+            for _ in range(FLIGHTS_MAX - 1):
+                loops.create_task(self._forever(self._help_with_backlog))
+
+    async def _forever(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._may_be_ready = True
-            self._wake.clear()
-            try:
-                while self._may_be_ready:
-                    await self._gather_credit()
-                    if not await self._lease_once():
-                        break
+                await turn()
             except Unavailable:
                 self._may_be_ready = True
                 self._wake.set()
@@ -106,24 +110,45 @@ class Lane:
                 log.exception("lease_failed", queue=self.queue)
                 await asyncio.sleep(POLL_S)
 
-    async def _gather_credit(self) -> None:
-        """Lets credit gather for a moment when there is more to do than hands to do it.
+    async def _wait_and_lease(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._wake.wait()
+        except TimeoutError:
+            self._may_be_ready = True
+        self._wake.clear()
+        while self._may_be_ready:
+            if self.backlog:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_S):
+                        await self._gather_credit()
+            if not await self._lease_once():
+                break
 
-        What waits in a backlog waits anyway; leased by twos and threes it would wait longer.
+    async def _help_with_backlog(self) -> None:
+        """Leases beside the first loop, whole batches only, and only while there is a backlog."""
+        await self._more.wait()
+        await self._gather_credit()
+        if not (self.backlog and await self._lease_once()):
+            self._more.clear()
+
+    async def _gather_credit(self) -> None:
+        """Returns when there is credit for a batch. What waits in a backlog waits anyway; leased by
+        twos and threes it would wait longer.
         """
-        if not self.backlog:
-            return
-        enough = min(self._batch, sum(session.slots for session in self.sessions) // 2)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_S):
-                while sum(session.credit for session in self.sessions) < enough:
-                    await self._wake.wait()
-                    self._wake.clear()
+        while self.backlog and self._credit() < self._enough():
+            await self._wake.wait()
+            self._wake.clear()
+
+    def _credit(self) -> int:
+        return sum(session.credit for session in self.sessions)
+
+    def _enough(self) -> int:
+        return max(1, min(self._batch, sum(session.slots for session in self.sessions) // 2))
 
     async def quiesce(self) -> None:
         """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
-        async with self._statement:
-            pass
+        await self._landed.wait()
 
     async def _lease_once(self) -> bool:
         """Leases one batch; False when nobody has credit."""
@@ -139,39 +164,52 @@ class Lane:
         self._rotate(chosen[-1])
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
-        async with self._statement:
-            began = time.monotonic()
-            try:
-                rows = await lease_jobs_if_ready(self._database, self.queue, self._orders(chosen))
-            finally:
-                for session in chosen:
-                    session.reserved -= 1
-                    session.looked_at(self.queue)
-            if self._swept_at >= began:
-                took_s = time.monotonic() - began
-                for watermark in self._watermarks.values():
-                    watermark.window_took(took_s)
-            if rows:
-                self._deal(chosen, rows)
-            if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
-                await bury_lost_bodies(self._database, self.queue, bodiless)
-                self._journal.buried(self.queue, len(bodiless))
+        self._flights += 1
+        self._landed.clear()
+        try:
+            rows = await self._lease(chosen)
+        finally:
+            self._flights -= 1
+            if not self._flights:
+                self._landed.set()
         self.backlog = len(rows) == len(chosen)
         if self.backlog:
             self._may_be_ready = True
+            self._wake.set()
+            self._more.set()
         else:
+            self._more.clear()
             for session in dict.fromkeys(chosen):
                 self._credit_returned(session, self.queue)
         return True
+
+    async def _lease(self, chosen: Sequence[OpenSession]) -> list[LeasedRow]:
+        began = time.monotonic()
+        sweeps = began - self._swept_at >= POLL_S
+        orders = self._orders(chosen, began, sweeps)
+        try:
+            rows = await lease_jobs_if_ready(self._database, self.queue, orders)
+        finally:
+            for session in chosen:
+                session.reserved -= 1
+                session.looked_at(self.queue)
+        if sweeps:
+            took_s = time.monotonic() - began
+            for watermark in self._watermarks.values():
+                watermark.window_took(took_s)
+        if rows:
+            self._deal(chosen, rows)
+        if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
+            await bury_lost_bodies(self._database, self.queue, bodiless)
+            self._journal.buried(self.queue, len(bodiless))
+        return rows
 
     def _rotate(self, last: OpenSession) -> None:
         # The session that was served last goes to the end, so that the others come first next time.
         if self.sessions.pop(last, self) is None:
             self.sessions[last] = None
 
-    def _orders(self, chosen: Sequence[OpenSession]) -> list[LeaseOrder]:
-        now = time.monotonic()
-        sweep = now - self._swept_at >= POLL_S
+    def _orders(self, chosen: Sequence[OpenSession], now: float, sweep: bool) -> list[LeaseOrder]:
         if sweep:
             self._swept_at = now
             self._journal.swept()

@@ -1,0 +1,126 @@
+"""How many lease statements of a lane are out at once, and that its end waits for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from atlasqueue_server.domain import lease
+from atlasqueue_server.domain.lease import BATCH_FIRST, FLIGHTS_MAX, Lane
+from atlasqueue_server.domain.sessions import OpenSession
+from atlasqueue_server.model.jobs import Session
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.lease import LeasedRow, LeaseOrder
+from tests.waiting import eventually_so
+
+
+class Backlog:
+    """Stands for the statement: says how often it is out, and answers with jobs when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, jobs: int) -> None:
+        self.out = 0
+        self.asked: list[int] = []
+        self.answer = asyncio.Event()
+        self._left = jobs
+        self._fence = 0
+        monkeypatch.setattr(lease, "lease_jobs_if_ready", self._lease)
+
+    async def _lease(self, _: Database, __: str, orders: Sequence[LeaseOrder]) -> list[LeasedRow]:
+        ids = [session_id for order in orders for session_id in order.sessions]
+        self.asked.append(len(ids))
+        self.out += 1
+        await self.answer.wait()
+        self.out -= 1
+        ids = ids[: self._left]
+        self._left -= len(ids)
+        return [self._row(session_id) for session_id in ids]
+
+    def _row(self, session_id: int) -> LeasedRow:
+        self._fence += 1
+        return LeasedRow(
+            session_id,
+            "j",
+            self._fence,
+            "k",
+            b"",
+            None,
+            3,
+            0,
+            0,
+            1,
+            None,
+            None,
+            3,
+            self._fence,
+            None,
+        )
+
+
+@asynccontextmanager
+async def running(slots: int, may_lease: Any = lambda: True) -> AsyncIterator[Lane]:
+    """A lane with one session of so many slots."""
+    lane = Lane(cast(Database, None), "q", _ignore, _ignore, may_lease=may_lease)
+    session = Session(1, 1, 30_000)
+    lane.sessions[OpenSession(session, ("q",), slots)] = None
+    task = asyncio.create_task(lane.run())
+    lane.jobs_ready()
+    yield lane
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_statement_is_out_until_a_backlog_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
+    async with running(slots=100 * BATCH_FIRST) as lane:
+        await eventually_so(lambda: backlog.asked == [BATCH_FIRST])
+        lane.jobs_ready()
+        lane.credit_freed()
+        await asyncio.sleep(0)
+        assert backlog.out == 1
+        backlog.answer.set()
+        backlog.answer.clear()
+        await eventually_so(lambda: backlog.out == FLIGHTS_MAX)
+        lane.jobs_ready()
+        await asyncio.sleep(0)
+        assert backlog.out == FLIGHTS_MAX
+
+
+async def test_the_end_of_a_lane_waits_for_all_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
+    async with running(slots=100 * BATCH_FIRST) as lane:
+        await eventually_so(lambda: backlog.out == 1)
+        backlog.answer.set()
+        backlog.answer.clear()
+        await eventually_so(lambda: backlog.out == FLIGHTS_MAX)
+        lane.sessions.clear()
+        quiet = asyncio.create_task(lane.quiesce())
+        await asyncio.sleep(0)
+        assert not quiet.done()
+        backlog.answer.set()
+        await quiet
+        assert backlog.out == 0
+
+
+async def test_a_lane_that_may_not_lease_leaves_the_loop_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its helpers asked again without ever waiting, and the server stood still."""
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
+    allowed = True
+    async with running(100 * BATCH_FIRST, lambda: allowed) as lane:
+        await eventually_so(lambda: backlog.out == 1)
+        allowed = False
+        backlog.answer.set()
+        async with asyncio.timeout(30):
+            await lane.quiesce()
+        assert backlog.asked == [BATCH_FIRST]
+
+
+def _ignore(*_: object) -> None:
+    return
