@@ -102,11 +102,14 @@ async def fuzz(server: RunningServer, directory: Path, *options: str) -> None:
         if schemathesis.returncode is None:
             schemathesis.kill()
     assert schemathesis.returncode == 0, output.decode()
-    assert not never_answered(server), output.decode()
+    assert not never_past_the_checks(server), output.decode()
 
 
-def never_answered(server: RunningServer) -> list[str]:
-    """RPCs with a path of which no call got past the checks: the fuzz would prove little of them."""
+def never_past_the_checks(server: RunningServer) -> list[str]:
+    """RPCs with a path of which all calls were INVALID_ARGUMENT: the fuzz would prove little of them.
+
+    Not OK alone: what one call does to a job, as CancelJobs to all of them, decides what the next can.
+    """
     registry = server.application.metrics.registry
     return [
         name
@@ -114,8 +117,11 @@ def never_answered(server: RunningServer) -> list[str]:
         for rpc in service.methods
         if list(rules_of(rpc))
         for name in [f"{service.name}/{rpc.name}"]
-        if not registry.get_sample_value(
-            "atlasqueue_rpc_calls_total", {"rpc": name, "transport": "http", "code": "OK"}
+        if not any(
+            registry.get_sample_value(
+                "atlasqueue_rpc_calls_total", {"rpc": name, "transport": "http", "code": code}
+            )
+            for code in ("OK", "NOT_FOUND", "FAILED_PRECONDITION")
         )
     ]
 
