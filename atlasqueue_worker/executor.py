@@ -27,7 +27,7 @@ from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState
-from atlasqueue_worker.outcomes import Cancel, Release, completed, ended
+from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name
 
 # A runner lets the event loop breathe after so long, even if its handlers never wait.
 TURN_S = 0.005
@@ -210,7 +210,7 @@ class Executor:
             kind=job.kind,
             fence=job.fence,
             attempt=job.attempt,
-            error=type(error).__name__,
+            error=error_name(error),
         )
         self._ended(job, outcome)
 

@@ -139,6 +139,12 @@ def job_error(error: BaseException) -> job_pb2.JobError:
     )
 
 
+def error_name(error: BaseException) -> str:
+    """The exception's class without its module; of a handler in a process of its own, what it raised there."""
+    told = error.job_error if isinstance(error, HandlerOutcome) else None
+    return type(error).__name__ if told is None else told.type.rpartition(".")[2]
+
+
 def _text(error: BaseException) -> str:
     try:
         return str(error)

@@ -15,7 +15,7 @@ from typing import Any
 from atlasqueue.tracing import SYSTEM, provider_from_environment
 from atlasqueue_worker.app import Dress, Handler
 from atlasqueue_worker.job import JobContext
-from atlasqueue_worker.outcomes import Cancel, Release, Snooze
+from atlasqueue_worker.outcomes import Cancel, Release, Snooze, error_name
 
 TRACEPARENT = "traceparent"
 
@@ -37,15 +37,10 @@ def dress() -> Dress | None:
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
-    runs = _Runs(trace.get_tracer("atlasqueue_worker"))
-
-    def dressed(handler: Handler, is_async: bool) -> Handler:
-        return runs.asynchronous(handler) if is_async else runs.plain(handler)
-
-    return dressed
+    return Runs(trace.get_tracer("atlasqueue_worker")).dress
 
 
-class _Runs:
+class Runs:
     """Makes the spans. Written out rather than by context managers, which doubled the price of a span."""
 
     def __init__(self, tracer: Any) -> None:
@@ -56,6 +51,10 @@ class _Runs:
         self._trace = trace
         self._attach, self._detach = context.attach, context.detach
         self._extract = TraceContextTextMapPropagator().extract
+
+    def dress(self, handler: Handler, is_async: bool) -> Handler:
+        """The handler with a span around its runs."""
+        return self.asynchronous(handler) if is_async else self.plain(handler)
 
     def asynchronous(self, handler: Any) -> Handler:
         """An async handler with a span around its runs."""
@@ -111,7 +110,7 @@ class _Runs:
     def _note(self, span: Any, error: Exception) -> None:
         """The type alone: its message may hold what the payload held."""
         if not isinstance(error, Snooze | Release | Cancel):
-            name = type(error).__name__
+            name = error_name(error)
             span.set_attribute("error.type", name)
             span.set_status(self._trace.StatusCode.ERROR, name)
 

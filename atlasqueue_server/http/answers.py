@@ -24,11 +24,13 @@ JSON: Final = "application/json"
 
 
 class HttpError(Exception):
-    """A refusal that only HTTP knows. Carries the response."""
+    """A refusal that only HTTP knows. Carries the response, and its gRPC code."""
 
     def __init__(self, reason: str, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.response = status_response(refusal(reason, message), ANSWERS[reason].http, headers)
+        status = refusal(reason, message)
+        self.code = status.code
+        self.response = status_response(status, ANSWERS[reason].http, headers)
 
 
 def no_such_path(path: str) -> HttpError:

@@ -26,7 +26,7 @@ from atlasqueue_server.http.requests import (
 from atlasqueue_server.http.rules import rules_of
 from atlasqueue_server.http.streams import SSE, EventStream, last_event
 from atlasqueue_server.http.templates import Template, compile_template
-from atlasqueue_server.model.errors import InvalidField
+from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
 from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.errors import RpcFailure, to_status
 
@@ -78,7 +78,7 @@ class Transcoder:
     async def _answer(self, request: Request) -> Response:
         try:
             route, values = self._find(request.method, raw_path(request))
-            message = await _read(request, route, values)
+            message = await _read_or_count(request, route, values)
             if route.rpc.descriptor.server_streaming:
                 return await _stream(route.rpc, message, request)
             answer = await route.rpc.unary(message, _TRANSPORT)
@@ -103,6 +103,18 @@ class Transcoder:
                 return route, values
             allowed.append(route.method)
         raise answers.wrong_method(method, allowed) if allowed else answers.no_such_path(path)
+
+
+async def _read_or_count(request: Request, route: Route, values: dict[str, str]) -> Message:
+    """As `_read`; a refused request counts as a call of the RPC, as it does over gRPC."""
+    try:
+        return await _read(request, route, values)
+    except answers.HttpError as error:
+        route.rpc.refused(_TRANSPORT, error.code)
+        raise
+    except AtlasQueueError as error:
+        route.rpc.refused(_TRANSPORT, to_status(error).code)
+        raise
 
 
 async def _read(request: Request, route: Route, values: dict[str, str]) -> Message:

@@ -77,6 +77,10 @@ class Metrics:
         if seconds is not None:
             self._seconds.observe((rpc, code), seconds)
 
+    def rpc_refused(self, rpc: str, transport: str, code: str) -> None:
+        """Count an RPC as ended that never ran."""
+        self._calls.inc((transport, rpc, code))
+
     def set_healthy(self, healthy: bool) -> None:
         """Note what the health service answers."""
         self._healthy.set(1 if healthy else 0)

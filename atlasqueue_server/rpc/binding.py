@@ -65,6 +65,10 @@ class Rpc:
                 async for event in events:
                     yield self._checked(event)
 
+    def refused(self, transport: str, code: int) -> None:
+        """Count a request that no message could be made of; `code` is a gRPC code."""
+        self.metrics.rpc_refused(self.name, transport, str(Code.Name(code)))
+
     def _admitted(self, request: Message | MalformedMessage) -> Message:
         self.gate(self.descriptor.name)
         if isinstance(request, MalformedMessage):

@@ -43,6 +43,8 @@ class Leader:
         self.loops = loops
         self.term: Term | None = None
         self.leading = False
+        # The newest term under which it led; 0: none.
+        self.led_term = 0
         self._database = database
         self._server_id = server_id
         self._lease_s = lease_s
@@ -59,6 +61,7 @@ class Leader:
                 if term is None:
                     await self._wait_for_vacancy()
                     continue
+                self.led_term = term.term
                 log.info("leadership_taken", term=term.term)
                 await self._lead(term, asked_at)
                 log.warning("leadership_lost", term=term.term)

@@ -24,7 +24,7 @@ class LoopCollector(Collector):
         term = GaugeMetricFamily(
             "atlasqueue_scheduler_term", "The term under which this server leads or last led."
         )
-        term.add_metric([], self._leader.term.term if self._leader.term else 0)
+        term.add_metric([], self._leader.led_term)
         yield term
         lag = GaugeMetricFamily(
             "atlasqueue_scheduler_loop_lag_seconds",

@@ -54,3 +54,22 @@ async def test_checks_are_bounded_and_keep_secrets(monkeypatch: pytest.MonkeyPat
 
     assert "does not answer within" in (await app_module._checks(hang))["database"]
     assert await app_module._checks(fail) == {"database": "does not answer (ConnectionError)"}
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "headers"),
+    [
+        ("INVALID_ARGUMENT", b"not JSON", {"content-type": "application/json"}),
+        ("INVALID_ARGUMENT", b"{}", {"content-type": "text/plain"}),
+        ("PERMISSION_DENIED", b"{}", {"origin": "https://elsewhere.test"}),
+    ],
+)
+async def test_what_no_request_can_be_made_of_is_counted_as_over_grpc(
+    client: httpx.AsyncClient, code: str, content: bytes, headers: dict[str, str]
+) -> None:
+    """How it showed: a client that sent only broken JSON left no trace in /metrics."""
+    answer = await client.post("/v1/queues/mail:pause", content=content, headers=headers)
+    assert answer.status_code >= 400
+    labels = f'code="{code}",rpc="QueueService/PauseQueue",transport="http"'
+    text = (await client.get("/metrics")).text
+    assert f"atlasqueue_rpc_calls_total{{{labels}}} 1.0" in text

@@ -26,6 +26,7 @@ from atlasqueue_worker import (
     Worker,
     WorkerMetrics,
 )
+from tests.factories import take_term_by_force
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
 
@@ -183,6 +184,25 @@ async def test_the_catalogue_is_what_is_exposed(
     assert ours == documented()
     others = set(re.findall(r"`((?:process|python)_\w+)`", PAGE.read_text()))
     assert others == {name for name in found if name.startswith(PROCESS)}
+
+
+async def test_a_server_that_lost_the_lead_tells_its_last_term(
+    server: RunningServer, migrated_database_url: str
+) -> None:
+    """How it showed: the term fell to 0, "never led", as soon as another server had taken over."""
+    leader = server.application.leader
+
+    async def leads() -> bool:
+        return leader.leading
+
+    async def follows() -> bool:
+        return not leader.leading and leader.term is None
+
+    await eventually(leads)
+    led = leader.led_term
+    await take_term_by_force(migrated_database_url)
+    await eventually(follows)
+    assert value(await scrape(server), "atlasqueue_scheduler_term") == led > 0
 
 
 async def test_promtool_finds_nothing_to_say(server: RunningServer, metrics: WorkerMetrics) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import httpx
 import psycopg
 import pytest
 
@@ -102,6 +103,11 @@ async def test_depth_counts_both(server: RunningServer) -> None:
         await client.enqueue("mail", "k")
         depth = await client.queues.depth("mail")
         assert (depth.ready, depth.scheduled) == (31, 1)
+    async with httpx.AsyncClient() as http:
+        metrics = (await http.get(f"{server.http_address}/metrics")).text
+    assert 'atlasqueue_queue_jobs{queue="mail",state="ready"} 31.0' in metrics
+    # A server counts what it has done itself, as docs/metrics.md says.
+    assert 'atlasqueue_jobs_enqueued_total{kind="k",queue="mail"} 1.0' in metrics
 
 
 async def test_an_older_server_goes_on_while_the_function_arrives(
