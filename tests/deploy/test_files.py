@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -70,3 +71,13 @@ def test_the_image_can_use_the_lock_as_constraints() -> None:
     wrong = [it for it in made.splitlines() if not it.startswith("#") and not pinned.fullmatch(it)]
     assert wrong == []
     assert len(made.splitlines()) > 40
+
+
+def test_the_image_is_built_from_every_package() -> None:
+    """How it showed: the command line came later, and `atlasqueue` in the image found no module of its own."""
+    project = tomllib.loads((static.ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    copied = (static.DEPLOY / "Dockerfile").read_text().splitlines()
+    sent = (static.ROOT / ".dockerignore").read_text().splitlines()
+    assert [it for it in packages if f"COPY {it} {it}" not in copied] == []
+    assert [it for it in packages if f"!{it}" not in sent] == []
