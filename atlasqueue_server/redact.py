@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _URL: Final = re.compile(r"(://[^:/@\s]*:)[^/\s]*(?=@)")
-_KEYWORD: Final = re.compile(r"(password=)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+_KEYWORD: Final = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
