@@ -46,7 +46,12 @@ def stat(title: str, query: Query, *steps: tuple[float, str], **rest: object) ->
 HEALTH = Row(
     "Is it healthy?",
     [
-        stat("Servers up", Query('sum(up{job="atlasqueue-server"})'), (1, "green"), base="red"),
+        stat(
+            "Servers healthy",
+            Query("sum(atlasqueue_healthy) or vector(0)"),
+            (1, "green"),
+            base="red",
+        ),
         stat(
             "Somebody leads",
             highest("atlasqueue_cluster_leader"),
