@@ -96,10 +96,24 @@ def _statements(tracer: Tracer, names: Sequence[str]) -> Iterator[None]:
     attributes: dict[str, Any] = {"db.system.name": "postgresql", "db.operation.name": names[0]}
     if len(names) > 1:
         attributes |= {"db.operation.batch.size": len(names), "db.query.summary": " ".join(names)}
-    with tracer.start_as_current_span(
-        names[0], kind=SpanKind.CLIENT, attributes=attributes, record_exception=False
-    ):
+    with _span(tracer, names[0], kind=SpanKind.CLIENT, attributes=attributes):
         yield
+
+
+@contextmanager
+def _span(tracer: Tracer, name: str, **how: Any) -> Iterator[None]:
+    """A span that says of an exception only its class: PostgreSQL's messages may show a row."""
+    from opentelemetry.trace import StatusCode
+
+    with tracer.start_as_current_span(
+        name, record_exception=False, set_status_on_exception=False, **how
+    ) as span:
+        try:
+            yield
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(StatusCode.ERROR, type(error).__name__)
+            raise
 
 
 def commit(verb: str, rows: int, spans: Sequence[Span]) -> AbstractContextManager[Any]:
@@ -108,10 +122,10 @@ def commit(verb: str, rows: int, spans: Sequence[Span]) -> AbstractContextManage
         return _nothing
     from opentelemetry.trace import Link, set_span_in_context
 
-    return _tracer.start_as_current_span(
+    return _span(
+        _tracer,
         f"commit {verb}",
         context=set_span_in_context(spans[0]),
         links=[Link(span.get_span_context()) for span in spans[1:]],
         attributes={"atlasqueue.rows": rows, "atlasqueue.calls": len(spans)},
-        record_exception=False,
     )

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from atlasqueue_server import traces
 from atlasqueue_worker import App, JobContext, Next, WorkerMetrics
 from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.testing import fake_job
@@ -68,3 +69,25 @@ async def test_a_run_is_timed_and_traced(kind: str, threads: ThreadPoolExecutor)
     labels = {"queue": isolated_app.QUEUE, "kind": kind}
     name = "atlasqueue_worker_job_run_seconds_count"
     assert metrics.registry.get_sample_value(name, labels) == 1
+
+
+def test_a_failed_statement_shows_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it showed: the status of the span held PostgreSQL's message, "Failing row contains (…)"."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("tests")
+    monkeypatch.setattr(traces, "_tracer", tracer)
+    row = "Failing row contains (s3cret)."
+    with tracer.start_as_current_span("call", record_exception=False) as call:
+        for span in (
+            traces.statements(["enqueue_jobs_if_new"]),
+            traces.commit("enqueue", 1, [call]),
+        ):
+            with pytest.raises(ValueError, match="s3cret"), span:
+                raise ValueError(row)
+    statement, commit, _ = exporter.get_finished_spans()
+    for each in (statement, commit):
+        assert each.attributes is not None
+        assert (each.attributes["error.type"], each.status.is_ok) == ("ValueError", False)
+        assert "s3cret" not in each.to_json()
