@@ -47,6 +47,11 @@ async def test_only_what_fits_is_cancelled(server: RunningServer) -> None:
         assert (await client.get(ready_b)).state is JobState.READY
         depth = await client.queues.depth(QUEUE)
         assert (depth.ready, depth.scheduled, depth.leased, depth.cancelled) == (1, 0, 1, 3)
+    # What was only asked for is not cancelled yet, and a dry run counts nothing.
+    counted = server.application.metrics.registry.get_sample_value(
+        "atlasqueue_jobs_cancelled_total", {"queue": QUEUE, "kind": "_unknown"}
+    )
+    assert counted == 3
 
 
 async def test_it_goes_page_by_page(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
