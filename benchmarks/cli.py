@@ -64,7 +64,7 @@ def peers(
     jobs: Annotated[
         int | None, typer.Option(min=100, help="Jobs of a throughput run [default: 100 000]")
     ] = None,
-    slots: Annotated[int, typer.Option(min=1, help="Slots of an AtlasQueue worker")] = 1024,
+    slots: Annotated[int, typer.Option(min=1, help="Slots of an AtlasQueue worker")] = 4096,
     workers: Annotated[int, typer.Option(min=1, help="AtlasQueue worker processes")] = 1,
     server_arguments: ServerArguments = "",
     database_url: DatabaseUrl = None,

@@ -37,7 +37,9 @@ BATCH_MAX = 1000
 FLIGHTS_MAX = 3
 # A lease reads whole payloads: large ones are leased by fewer, so that a batch stays within this.
 BATCH_BYTES = 16 * 1024 * 1024
-BATCH_FIRST = 50
+# A lease asks for twice what the last one found, and for no fewer than so many: asking for a thousand where
+# one job waits costs more than the job.
+BATCH_MIN = 8
 POLL_S = 1.0
 # How long a backlog lets credit gather, so that one statement leases many jobs.
 GATHER_S = 0.005
@@ -73,7 +75,7 @@ class Lane:
         self._may_be_ready = True
         self.backlog = False
         self._more = asyncio.Event()
-        self._batch = BATCH_FIRST
+        self._batch = BATCH_MIN
         self._wake = asyncio.Event()
         self._swept_at = 0.0
         self._flights = 0
@@ -214,7 +216,8 @@ class Lane:
             self._swept_at = now
             self._journal.swept()
         ids = [session.session_id for session in chosen]
-        strict, reserved = self._reserve.split(len(ids))
+        # Without a backlog nothing is left for later, and nobody needs a share.
+        strict, reserved = self._reserve.split(len(ids)) if self.backlog else (len(ids), 0)
         orders = []
         if strict:
             orders.append(LeaseOrder(self._windows(PRIORITIES, now, sweep), ids[:strict]))
@@ -235,7 +238,8 @@ class Lane:
         now = time.monotonic()
         self._journal.leased(self.queue, rows)
         mean = sum(row.wire_bytes for row in rows) // len(rows)
-        self._batch = min(max(1, BATCH_BYTES // mean), BATCH_MAX, 2 * self._batch)
+        most = min(max(1, BATCH_BYTES // mean), BATCH_MAX)
+        self._batch = min(most, max(BATCH_MIN, 2 * len(rows)))
         by_session: dict[int, list[LeasedRow]] = defaultdict(list)
         for row in rows:
             self._watermarks[row.priority].record(now, row.seq)

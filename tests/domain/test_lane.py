@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from atlasqueue_server.domain import lease
-from atlasqueue_server.domain.lease import BATCH_FIRST, FLIGHTS_MAX, Lane
+from atlasqueue_server.domain.lease import BATCH_MIN, FLIGHTS_MAX, Lane
 from atlasqueue_server.domain.sessions import OpenSession
 from atlasqueue_server.model.jobs import Session
 from atlasqueue_server.store.database import Database
@@ -76,9 +76,9 @@ async def running(slots: int, may_lease: Any = lambda: True) -> AsyncIterator[La
 async def test_one_statement_is_out_until_a_backlog_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
-    async with running(slots=100 * BATCH_FIRST) as lane:
-        await eventually_so(lambda: backlog.asked == [BATCH_FIRST])
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_MIN)
+    async with running(slots=100 * BATCH_MIN) as lane:
+        await eventually_so(lambda: backlog.asked == [BATCH_MIN])
         lane.jobs_ready()
         lane.credit_freed()
         await asyncio.sleep(0)
@@ -92,8 +92,8 @@ async def test_one_statement_is_out_until_a_backlog_is_seen(
 
 
 async def test_the_end_of_a_lane_waits_for_all_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
-    async with running(slots=100 * BATCH_FIRST) as lane:
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_MIN)
+    async with running(slots=100 * BATCH_MIN) as lane:
         await eventually_so(lambda: backlog.out == 1)
         backlog.answer.set()
         backlog.answer.clear()
@@ -111,15 +111,15 @@ async def test_a_lane_that_may_not_lease_leaves_the_loop_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its helpers asked again without ever waiting, and the server stood still."""
-    backlog = Backlog(monkeypatch, jobs=10 * BATCH_FIRST)
+    backlog = Backlog(monkeypatch, jobs=10 * BATCH_MIN)
     allowed = True
-    async with running(100 * BATCH_FIRST, lambda: allowed) as lane:
+    async with running(100 * BATCH_MIN, lambda: allowed) as lane:
         await eventually_so(lambda: backlog.out == 1)
         allowed = False
         backlog.answer.set()
         async with asyncio.timeout(30):
             await lane.quiesce()
-        assert backlog.asked == [BATCH_FIRST]
+        assert backlog.asked == [BATCH_MIN]
 
 
 def _ignore(*_: object) -> None:
