@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.plugins.allowed_skips",
     "tests.plugins.server",
     "tests.plugins.processes",
+    "tests.plugins.signals",
 ]
