@@ -112,7 +112,7 @@ verify: $(STAMP) ## Fail when generated files differ from their sources, or the 
 verify-deploy: $(STAMP) ## Check dashboards, rules, metrics, compose file, Dockerfile and Kubernetes example (after `make tools`)
 	@$(BIN)/python -m deploy.checks $(ARGS)
 
-tools: ## Install optional tools (grpcurl, Go plugins, TLC, PostgreSQL 15) and say what could not be
+tools: ## Install optional tools (grpcurl, Go plugins, TLC, PostgreSQL 15, pgbouncer, libfaketime, Prometheus, checks of deploy/) and say what could not be
 	@scripts/tools.sh
 
 lock: ## Resolve requirements.lock anew (needs uv)
