@@ -15,7 +15,13 @@ import (
 )
 
 const (
-	outcomesMax     = 1000
+	outcomesMax = 1000
+	callsMax    = 3
+	// So many outcomes are worth a call of their own beside those that are out.
+	besideMin = 250
+	// How long outcomes gather while other jobs run, and how often is looked whether they still do.
+	gatherMax       = 2 * time.Millisecond
+	gatherTurn      = 200 * time.Microsecond
 	reportBytesMax  = 3 << 20
 	reportTimeout   = 10 * time.Second
 	outcomeRefused  = "OutcomeRefused"
@@ -23,8 +29,9 @@ const (
 	reportWaitMax   = 2 * time.Second
 )
 
-// reporter sends outcomes in batches, until they are answered. One call is out at a time; what gathers meanwhile
-// goes with the next one. A job is held until its report is answered, so a lost answer is repeated and found
+// reporter sends outcomes in batches, until they are answered. What gathers while a call is out goes with the next
+// one; only when that is a large batch already does another call go out beside it, so that a busy worker never
+// waits for a commit. A job is held until its report is answered, so a lost answer is repeated and found
 // ALREADY_APPLIED.
 type reporter struct {
 	servers  servers
@@ -32,45 +39,67 @@ type reporter struct {
 	held     *held
 	log      *slog.Logger
 	onAnswer func(*pb.JobOutcome, *pb.ReportResult)
+	// How many handlers run.
+	running func() int64
 
-	mutex   sync.Mutex
-	pending []*pb.JobOutcome
-	sending bool
-	arrived chan struct{}
-	emptied chan struct{}
+	mutex    sync.Mutex
+	pending  []*pb.JobOutcome
+	callsOut int
+	changed  chan struct{}
+	emptied  chan struct{}
 }
 
 func (r *reporter) report(outcome *pb.JobOutcome) {
 	r.mutex.Lock()
 	r.pending = append(r.pending, outcome)
-	first := len(r.pending) == 1
+	enough := len(r.pending) == 1 || len(r.pending) == besideMin
 	r.mutex.Unlock()
-	if first {
-		select {
-		case r.arrived <- struct{}{}:
-		default:
-		}
+	if enough {
+		signal(r.changed)
 	}
 }
 
 // run sends for as long as the worker lives.
 func (r *reporter) run(ctx context.Context) {
 	defer r.servers.close()
+	var calls sync.WaitGroup
+	defer calls.Wait()
 	for {
+		if r.worthACall() {
+			outcomes := r.gathered(ctx)
+			calls.Go(func() {
+				r.send(ctx, outcomes)
+				r.answered()
+			})
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.arrived:
-		}
-		for outcomes := r.take(); outcomes != nil; outcomes = r.take() {
-			if r.send(ctx, outcomes); ctx.Err() != nil {
-				return
-			}
+		case <-r.changed:
 		}
 	}
 }
 
-// take what one message carries; nil when nothing is left.
+func (r *reporter) worthACall() bool {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	least := 1
+	if r.callsOut > 0 {
+		least = besideMin
+	}
+	return len(r.pending) >= least && r.callsOut < callsMax
+}
+
+// gathered waits a moment for jobs that run: the first of a batch of short ones would otherwise be reported alone.
+func (r *reporter) gathered(ctx context.Context) []*pb.JobOutcome {
+	for until := time.Now().Add(gatherMax); r.running() > 0 && time.Now().Before(until); {
+		transport.Sleep(ctx, gatherTurn)
+	}
+	return r.take()
+}
+
+// take what one message carries.
 func (r *reporter) take() []*pb.JobOutcome {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -84,21 +113,33 @@ func (r *reporter) take() []*pb.JobOutcome {
 	}
 	taken := r.pending[:count:count]
 	r.pending = r.pending[count:]
-	if r.sending = count > 0; !r.sending {
-		select {
-		case r.emptied <- struct{}{}:
-		default:
-		}
-		return nil
-	}
+	r.callsOut++
 	return taken
+}
+
+func (r *reporter) answered() {
+	r.mutex.Lock()
+	r.callsOut--
+	empty := r.callsOut == 0 && len(r.pending) == 0
+	r.mutex.Unlock()
+	signal(r.changed)
+	if empty {
+		signal(r.emptied)
+	}
+}
+
+func signal(channel chan<- struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
+	}
 }
 
 // flush returns when everything handed in was answered, or the context has ended; whether all was.
 func (r *reporter) flush(ctx context.Context) bool {
 	for {
 		r.mutex.Lock()
-		empty := len(r.pending) == 0 && !r.sending
+		empty := len(r.pending) == 0 && r.callsOut == 0
 		r.mutex.Unlock()
 		if empty {
 			return true
@@ -114,7 +155,7 @@ func (r *reporter) flush(ctx context.Context) bool {
 func (r *reporter) send(ctx context.Context, outcomes []*pb.JobOutcome) {
 	backoff := transport.Backoff{First: reportWaitFirst, Longest: reportWaitMax}
 	for ctx.Err() == nil {
-		response, err := r.call(ctx, outcomes)
+		response, used, err := r.call(ctx, outcomes)
 		switch {
 		case err == nil:
 			r.held.remove(outcomes)
@@ -131,28 +172,30 @@ func (r *reporter) send(ctx context.Context, outcomes []*pb.JobOutcome) {
 		r.log.Warn("report_waits", "outcomes", len(outcomes), "error", err)
 		there := errors.Is(err, atlasqueue.ErrDatabaseUnavailable) || errors.Is(err, atlasqueue.ErrOverloaded)
 		if len(r.servers.addresses) > 1 || !there {
-			r.servers.next()
+			r.servers.leave(used)
 		}
 		transport.Sleep(ctx, backoff.Next())
 	}
 }
 
-func (r *reporter) call(ctx context.Context, outcomes []*pb.JobOutcome) (*pb.ReportResponse, error) {
-	client, err := r.servers.client()
+// call gives the connection that was used as well, since that may have to be left.
+func (r *reporter) call(ctx context.Context, outcomes []*pb.JobOutcome) (*pb.ReportResponse, *link, error) {
+	used, err := r.servers.borrow()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	defer r.servers.giveBack(used)
 	id, _ := r.session.named()
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	response, err := client.Report(ctx, &pb.ReportRequest{SessionId: id, Outcomes: outcomes})
+	response, err := pb.NewWorkerServiceClient(used.conn).Report(ctx, &pb.ReportRequest{SessionId: id, Outcomes: outcomes})
 	if err != nil {
-		return nil, atlasqueue.FromRPC(err)
+		return nil, used, atlasqueue.FromRPC(err)
 	}
 	if len(response.GetResults()) != len(outcomes) {
-		return nil, errors.New("the server answered another number of results than it was sent outcomes")
+		return nil, used, errors.New("the server answered another number of results than it was sent outcomes")
 	}
-	return response, nil
+	return response, used, nil
 }
 
 // refused: one bad outcome takes no other with it. Halves are sent again, and a single one as a failure.

@@ -19,20 +19,72 @@ type servers struct {
 
 	mutex   sync.Mutex
 	current int
-	conn    *grpc.ClientConn
+	link    *link
+}
+
+// link is a connection, and how many calls are out on it.
+type link struct {
+	conn  *grpc.ClientConn
+	calls int
+	left  bool
 }
 
 func (s *servers) client() (pb.WorkerServiceClient, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.conn == nil {
-		conn, err := transport.Open(s.addresses[s.current], s.tls, s.options...)
-		if err != nil {
-			return nil, err
-		}
-		s.conn = conn
+	if err := s.connect(); err != nil {
+		return nil, err
 	}
-	return pb.NewWorkerServiceClient(s.conn), nil
+	return pb.NewWorkerServiceClient(s.link.conn), nil
+}
+
+func (s *servers) connect() error {
+	if s.link != nil {
+		return nil
+	}
+	conn, err := transport.Open(s.addresses[s.current], s.tls, s.options...)
+	if err == nil {
+		s.link = &link{conn: conn}
+	}
+	return err
+}
+
+// borrow the connection for one of several calls that are out at once, until it is given back.
+func (s *servers) borrow() (*link, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	s.link.calls++
+	return s.link, nil
+}
+
+func (s *servers) giveBack(used *link) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	used.calls--
+	used.closeIfUnused()
+}
+
+// leave the connection for one to the next server. Of several calls that failed on it the first leaves it and the
+// others follow; what is still out on it may be answered.
+func (s *servers) leave(failed *link) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.link != failed {
+		return
+	}
+	s.link = nil
+	s.current = (s.current + 1) % len(s.addresses)
+	failed.left = true
+	failed.closeIfUnused()
+}
+
+func (l *link) closeIfUnused() {
+	if l.left && l.calls == 0 {
+		_ = l.conn.Close()
+	}
 }
 
 // next server, and a new connection in any case: the one before may be dead without a word.
@@ -46,9 +98,9 @@ func (s *servers) next() {
 func (s *servers) close() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.conn != nil {
-		_ = s.conn.Close()
-		s.conn = nil
+	if s.link != nil {
+		_ = s.link.conn.Close()
+		s.link = nil
 	}
 }
 

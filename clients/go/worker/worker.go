@@ -119,12 +119,13 @@ func assemble(app *App, chosen settings, addresses []string) *Worker {
 	}
 	w.reporter = &reporter{
 		servers: way(), session: w.session, held: w.held, log: w.log, onAnswer: w.answered,
-		arrived: make(chan struct{}, 1), emptied: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), emptied: make(chan struct{}, 1),
 	}
 	w.executor = &executor{
 		handlers: app.wrapped(), held: w.held, report: w.reporter.report, tell: w.tell, log: w.log,
 		idle: make(chan struct{}, 1),
 	}
+	w.reporter.running = w.executor.running.Load
 	w.stream = &stream{
 		servers: way(), session: w.session, held: w.held, log: w.log, onJobs: w.executor.start,
 		terms: &pb.LeaseRequest{Queues: chosen.queues, Slots: int32(chosen.slots), Worker: chosen.name},
