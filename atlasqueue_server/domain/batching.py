@@ -4,15 +4,19 @@
     submit ──▶    │
                   └─ while a flight is out, calls gather for the next
 
-A flight leaves at once when one is free, so an idle server adds no latency, and a busy one batches by
-itself: the slower the commit, the larger the next flight. A caller that goes away does not take its
-rows back: the flight is shared, and what it stored is stored. Calls that nobody waits for keenly may be
-told to gather for a while before each flight.
+A flight leaves at once when none is out, so an idle server adds no latency, and a busy one batches by
+itself: the slower the commit, the larger the next flight. Another leaves beside it only for a large batch:
+small ones cost the server more than they gain. And the more calls have shared a flight, the longer the next
+one waits for others: up to five times as long as the flight was out, since whoever has called again and again will
+call again. A caller that goes away does not take its rows back: the flight is shared, and what it stored is
+stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +29,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ROWS_MAX = 1000
+# So many rows are worth a flight of their own beside those that are out.
+BESIDE_MIN = 250
+# A flight waits for others as long as the last one was out for each so many calls that shared it …
+GATHER_CALLS = 2
+# … at most five times as long, and at most so long.
+GATHER_FLIGHTS_MAX = 5.0
+GATHER_S_MAX = 0.01
 BYTES_MAX = 8 * 1024 * 1024
 PENDING_ROWS_MAX = 100_000
 
@@ -38,18 +49,22 @@ class Batcher(Generic[T, R]):
         *,
         size: Callable[[T], int],
         flights: int = 3,
-        gather_s: Callable[[], float] = lambda: 0.0,
+        gather_s: Callable[[], float] | None = None,
         observe: Callable[[int], None] = lambda rows: None,
         verb: str = "",
     ) -> None:
         self._flush = flush
         self._size = size
         self._gather_s = gather_s
+        self._enough = asyncio.Event()
+        self._shared_s = 0.0
+        self._callers = 0
         self._observe = observe
         self._verb = verb
         # Only while tracing: the span of the call that each future answers.
         self._spans: dict[asyncio.Future[Sequence[R]], Any] = {}
-        self._free = flights
+        self._flights_max = flights
+        self._out = 0
         self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
         self._pending_rows = 0
         self._flights: set[asyncio.Task[None]] = set()
@@ -64,6 +79,8 @@ class Batcher(Generic[T, R]):
             raise ShuttingDown("this server is shutting down")
         if self._pending_rows + len(items) > PENDING_ROWS_MAX:
             raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
+        if len(items) == 1:
+            return list(await asyncio.shield(self._add(items)))
         futures = [self._add(chunk) for chunk in self._chunks(items)]
         answers: list[R] = []
         for outcome in await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True):
@@ -90,24 +107,41 @@ class Batcher(Generic[T, R]):
         future: asyncio.Future[Sequence[R]] = loop.create_future()
         self._pending.append((chunk, future))
         self._pending_rows += len(chunk)
+        if self._gathered():
+            self._enough.set()
         if (span := traces.recording()) is not None:
             self._spans[future] = span
-        if self._free:
-            self._free -= 1
+        if self._worth_a_flight(self._out):
+            self._out += 1
             flight = loop.create_task(self._fly())
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
         return future
 
+    def _worth_a_flight(self, others: int) -> bool:
+        least = BESIDE_MIN if others else 1
+        return others < self._flights_max and self._pending_rows >= least
+
     async def _fly(self) -> None:
         try:
-            while self._pending:
-                if gather_s := self._gather_s():
-                    await asyncio.sleep(gather_s)
+            while self._worth_a_flight(self._out - 1):
+                await self._gather()
                 if self._pending:
                     await self._flush_once(self._take())
         finally:
-            self._free += 1
+            self._out -= 1
+
+    async def _gather(self) -> None:
+        gather_s = self._gather_s() if self._gather_s else self._shared_s
+        if gather_s and not self._gathered():
+            self._enough.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(gather_s):
+                    await self._enough.wait()
+
+    def _gathered(self) -> bool:
+        all_came = self._gather_s is None and len(self._pending) >= self._callers
+        return all_came or self._pending_rows >= BESIDE_MIN
 
     def _take(self) -> list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]:
         taken = [self._pending.popleft()]
@@ -123,6 +157,7 @@ class Batcher(Generic[T, R]):
     ) -> None:
         items = [item for chunk, _ in calls for item in chunk]
         self._observe(len(items))
+        left_at = time.monotonic()
         try:
             with self._traced(calls, len(items)):
                 answers = await self._flush(items)
@@ -137,6 +172,10 @@ class Batcher(Generic[T, R]):
             if not future.done():
                 future.set_result(answers[start : start + len(chunk)])
             start += len(chunk)
+        flights = min((len(calls) - 1) / GATHER_CALLS, GATHER_FLIGHTS_MAX)
+        self._shared_s = min(flights * (time.monotonic() - left_at), GATHER_S_MAX)
+        # When as many have come again, nobody is left to wait for.
+        self._callers = len(calls) + len(self._pending)
 
     def _traced(
         self, calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], rows: int

@@ -47,9 +47,7 @@ class JobHandlers:
         self, request: job_service_pb2.EnqueueRequest
     ) -> job_service_pb2.EnqueueResponse:
         """Stores one job."""
-        check = Checker("job.")
-        job = convert_in.new_job(check, request.job)
-        check.raise_if_refused()
+        job = convert_in.sound_job(request.job) or _judged(request.job)
         (error,) = await self._enqueuer.enqueue([job])
         if error is not None:
             raise error
@@ -173,6 +171,13 @@ def _filter(
         if request.HasField("created_before")
         else None,
     )
+
+
+def _judged(job: job_pb2.NewJob) -> NewJob:
+    check = Checker("job.")
+    new = convert_in.new_job(check, job)
+    check.raise_if_refused()
+    return new
 
 
 def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:

@@ -54,17 +54,51 @@ async def test_an_idle_batcher_flushes_at_once_and_callers_meanwhile_share_the_n
     assert store.flushed == [[1], [2, 12, 3, 13, 4, 14]]
 
 
-async def test_two_flights_at_most() -> None:
+async def test_another_flight_leaves_only_with_a_large_batch_and_two_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixteen unary enqueues at once made 0.9 commits a job: each of three flights took one or two."""
+    monkeypatch.setattr(batching, "BESIDE_MIN", 3)
     store = Store()
     batcher = store.batcher(flights=2)
     tasks = []
-    for i in range(5):
+    for i in range(8):
         tasks.append(asyncio.create_task(batcher.submit([i])))
         await _turns()
-    assert store.flushed == [[0], [1]]
+    assert store.flushed == [[0], [1, 2, 3]]
     store.may_end.set()
-    assert [await task for task in tasks] == [[0], [2], [4], [6], [8]]
-    assert sorted(map(len, store.flushed)) == [1, 1, 3]
+    assert [await task for task in tasks] == [[2 * i] for i in range(8)]
+    assert store.flushed[2:] == [[4, 5, 6, 7]]
+    assert await batcher.submit([9]) == [18]
+
+
+@pytest.mark.parametrize("by", ["callers", "rows"])
+async def test_after_a_flight_that_calls_have_shared_the_next_waits_for_others(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Sixty-four unary enqueues at once were committed by fives: each flight left before the rest had come."""
+    monkeypatch.setattr(batching, "GATHER_S_MAX", 60.0)
+    monkeypatch.setattr(batching, "GATHER_FLIGHTS_MAX", 1e9)
+    monkeypatch.setattr(batching, "GATHER_CALLS", 1e-9)
+    monkeypatch.setattr(batching, "BESIDE_MIN", 4)
+    store = Store()
+    batcher = store.batcher()
+    tasks = [asyncio.create_task(batcher.submit([0]))]
+    await store.began.wait()
+    tasks += [asyncio.create_task(batcher.submit([i])) for i in (1, 2)]
+    await _turns()
+    store.may_end.set()
+    await asyncio.gather(*tasks)
+    first = asyncio.create_task(batcher.submit([3]))
+    await _turns()
+    assert store.flushed == [[0], [1, 2]]
+    if by == "callers":
+        assert await batcher.submit([4]) == [8]
+        assert store.flushed[2:] == [[3, 4]]
+    else:
+        assert await batcher.submit([4] * 3) == [8] * 3
+        assert store.flushed[2:] == [[3, 4, 4, 4]]
+    assert await first == [6]
 
 
 async def test_a_large_call_is_cut_and_answered_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
