@@ -139,13 +139,14 @@ Renew(s) ==
 \* leader leaves a gap too, which explains nothing under a term that has signed before.
 OutageFrom(s) == IF ticked[s] THEN Recent ELSE Threshold
 
-\* SQL: tick_if_leader. The sign that the scheduler works.
+\* SQL: tick_if_leader. The sign that the scheduler works, and the leader's lease starts again.
 Tick(s) ==
   /\ Leads(s) /\ gap <= OutageFrom(s)
+  /\ leader' = [leader EXCEPT !.left = LeaderLease]
   /\ ticked' = [ticked EXCEPT ![s] = TRUE]
   /\ gap' = 0
   /\ broken' = broken \union OldTerm(s)
-  /\ UNCHANGED <<job, result, told, holds, session, prompt, leader, mine, outage, seen>>
+  /\ UNCHANGED <<job, result, told, holds, session, prompt, mine, outage, seen>>
 
 Min(a, b) == IF a < b THEN a ELSE b
 Max(a, b) == IF a > b THEN a ELSE b

@@ -1,5 +1,5 @@
 """The fallback of every signal about sessions: twice a second this server compares its open streams with
-the database, in one round trip for all of them.
+the database, in one statement for all of them.
 
     lost                  the stream ends with SESSION_LOST
     opened again later    the stream ends with SESSION_SUPERSEDED: another server has the newer one
@@ -46,13 +46,10 @@ class Checkup:
         if open_here:
             counting = self._looks % LOOKS_PER_COUNT == 0
             known = [
-                store.KnownSession(
-                    s.session_id,
-                    s.session.epoch,
-                    len(s.fences) if counting else 0,
-                    s.fence_floor if counting else 0,
-                )
-                for s in open_here.values()
+                store.KnownSession(at, s.session.epoch, len(s.fences), s.fence_floor)
+                if counting and s.fences
+                else store.KnownSession(at, s.session.epoch)
+                for at, s in open_here.items()
             ]
             self._looks += 1
             found, cancels = await store.check_sessions(self._database, known)

@@ -118,14 +118,17 @@ class OpenSession:
                 return JobsLeased(event.queue, event.rows[:fit])
         return event
 
-    async def next_event(self, wait_s: float) -> Event | None:
-        """The next event; None after `wait_s` without one, or when the stream has ended."""
+    async def next_event(self, wait_s: float | None = None) -> Event | None:
+        """The next event; None when the stream has ended, or after `wait_s` without one."""
         if not self._events and not self.ended:
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return None
+            if wait_s is None:
+                await self._arrived.wait()
+            else:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    return None
         if self._events:
             event = self._next_part()
             if not self._events and not self.ended:

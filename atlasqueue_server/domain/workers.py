@@ -28,6 +28,16 @@ EPOCH_MAX = 2**62
 FIRST_LOOK_S = 2.0
 # How long it waits for the next batch of a queue that has more.
 NEXT_BATCH_S = 0.25
+# A thousand idle streams are pinged at this many moments of the interval, some dozens together: a process
+# that wakes for each alone spends more on waking than on the ping.
+PING_MOMENTS = 20
+PING = Pinged()
+
+
+def _first_ping(now: float, ping_s: float) -> float:
+    """When a stream is pinged first: at a moment that it shares, no later than `ping_s` from `now`."""
+    step = ping_s / PING_MOMENTS
+    return (now + ping_s) // step * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +118,25 @@ class Workers:
     async def events(self, opened: OpenSession, ping_s: float) -> AsyncIterator[Event]:
         """The stream's events, with a ping each `ping_s`. Raises what ended the session."""
         loop = asyncio.get_running_loop()
-        ping_at = loop.time() + ping_s
         away_at = loop.time() + self._stream_age_s * random.uniform(0.8, 1.0)  # noqa: S311
-        while True:
-            if not opened.ended and loop.time() >= away_at:
-                self._dispatcher.send_away(opened, "streams are renewed now and then")
-            event = await opened.next_event(max(0.0, ping_at - loop.time()))
-            if event is not None:
-                yield event
-            elif opened.closed is not None:
-                raise opened.closed
-            elif opened.ended:
-                return
-            if loop.time() >= ping_at:
-                ping_at = loop.time() + ping_s
-                yield Pinged()
+        ping_at = _first_ping(loop.time(), ping_s)
+        timer = loop.call_at(ping_at, opened.push, PING)
+        try:
+            while True:
+                if not opened.ended and loop.time() >= away_at:
+                    self._dispatcher.send_away(opened, "streams are renewed now and then")
+                event = await opened.next_event()
+                if event is PING:
+                    ping_at = max(ping_at + ping_s, loop.time())
+                    timer = loop.call_at(ping_at, opened.push, PING)
+                if event is not None:
+                    yield event
+                elif opened.closed is not None:
+                    raise opened.closed
+                else:
+                    return
+        finally:
+            timer.cancel()
 
     async def lease_once(
         self, terms: LeaseTerms, wait_s: float

@@ -47,6 +47,11 @@ class Duties:
         often = (self._tick, self._expire, self._fail_overdue, self._promote, self._fold_depths)
         return (*often, *self._rare)
 
+    @property
+    def renewed_at(self) -> float:
+        """When the last tick that renewed the leader's lease was sent, by the event loop's clock."""
+        return self._tick.renewed_at
+
     def _look_ahead(self, ahead: Ahead) -> None:
         if ahead.to_expire:
             self._expire.want()

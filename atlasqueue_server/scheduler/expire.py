@@ -24,7 +24,7 @@ class Expire(Loop):
 
     name = "expire"
     interval_s = 0.1
-    idle_s = 5.0
+    idle_s = 10.0
 
     def __init__(
         self, database: Database, signals: Signals, journal: Journal | None = None
@@ -56,7 +56,7 @@ class FailOverdue(Loop):
 
     name = "fail_overdue"
     interval_s = 0.1
-    idle_s = 5.0
+    idle_s = 10.0
 
     def __init__(
         self, database: Database, signals: Signals, journal: Journal | None = None

@@ -1,9 +1,12 @@
 """Leadership: one row with a term, taken, renewed and resigned by term.
 
-    follower ──take (free or over)──▶ leader ──renew each fifth of the lease──▶ leader
+    follower ──take (free or over)──▶ leader ──renew, by each tick──────▶ leader
         ▲                               │  cannot renew within the lease: loops stop; if nobody took
         │                               │  over meanwhile, the term goes on
         └───────────────────────────────┘  clean stop: resign and tell the others, who take over at once
+
+A tick renews, so that it takes no statement of its own; when no tick has for a fifth of the lease, the
+leader renews by itself.
 
 The loops run only while the lease is trusted, by the process's own monotonic clock, started before the
 renewal was sent: a process clock only ever stops something earlier. Safety does not rest on that: each
@@ -15,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from atlasqueue_server.domain import supervise
 from atlasqueue_server.domain.signals import Signals
@@ -39,6 +43,7 @@ class Leader:
         loops: Sequence[Loop],
         lease_s: float = limits.LEADER_LEASE_S,
         signals: Signals | None = None,
+        renewed_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         self.loops = loops
         self.term: Term | None = None
@@ -48,6 +53,7 @@ class Leader:
         self._database = database
         self._server_id = server_id
         self._lease_s = lease_s
+        self._renewed_at = renewed_at
         self._signals = signals or Signals()
         self._vacant = asyncio.Event()
         self._signals.vacant.append(self._vacant.set)
@@ -112,6 +118,9 @@ class Leader:
         while (left := trusted_from + self._lease_s - clock()) > 0:
             await asyncio.sleep(min(self._lease_s / 5, left))
             asked_at = clock()
+            trusted_from = max(trusted_from, self._renewed_at())
+            if asked_at - trusted_from < self._lease_s / 5:
+                continue
             try:
                 async with asyncio.timeout(self._lease_s / 2):
                     renewed = await store.renew_leadership_if_leader(

@@ -27,7 +27,7 @@ class Promote(Loop):
 
     name = "promote"
     interval_s = 0.02
-    idle_s = 5.0
+    idle_s = 10.0
 
     def __init__(
         self, database: Database, signals: Signals, journal: Journal | None = None

@@ -1,4 +1,4 @@
-"""The scheduler's own sign of life, and the outage grace.
+"""The scheduler's own sign of life, which renews the leader's lease as well, and the outage grace.
 
 While nobody ticks, nobody could be heard either: the servers were down, or the database. Whoever ticks
 first then extends every session that lives and every deadline by the gap, before anything expires:
@@ -16,6 +16,8 @@ fail_overdue_jobs_if_leader change no row unless the last tick is recent.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
 
 from atlasqueue_server.model import limits
@@ -43,12 +45,16 @@ class Tick(Loop):
         self._lease_s = lease_s
         self._look_ahead = look_ahead
         self._ticked: Term | None = None
+        # When the last tick that renewed the leader's lease was sent, by the event loop's clock.
+        self.renewed_at = -math.inf
 
     async def tick(self, term: Term) -> bool:
         """Ticks once."""
+        asked_at = asyncio.get_running_loop().time()
         outage_s = self.outage_s(term)
-        ahead = await store.tick_if_leader(self._database, term, outage_s, WINDOW_S)
+        ahead = await store.tick_if_leader(self._database, term, self._lease_s, outage_s, WINDOW_S)
         if ahead is not None:
+            self.renewed_at = asked_at
             self._look_ahead(ahead)
         else:
             outage = await store.extend_by_outage_if_leader(self._database, term, outage_s)

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -94,6 +96,8 @@ class Database:
         self, url: str, *, connections_min: int = 2, connections_max: int = 10, wait_s: float = 5.0
     ) -> None:
         self.url = url
+        # When the database answered last, monotonic seconds.
+        self.answered_at = -math.inf
         self._renewal: asyncio.Task[None] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
@@ -141,6 +145,7 @@ class Database:
                 if task is not None and task.cancelling() > cancelled_before:
                     raise asyncio.CancelledError
                 yield connection
+                self.answered_at = time.monotonic()
         except PoolClosed as error:
             raise ShuttingDown("this server is shutting down") from error
         except TRANSIENT as error:

@@ -57,13 +57,14 @@ class Ahead(NamedTuple):
 
 
 async def tick_if_leader(
-    database: Database, term: Term, outage_s: float, window_s: float = ALL_TIME_S
+    database: Database, term: Term, lease_s: float, outage_s: float, window_s: float = ALL_TIME_S
 ) -> Ahead | None:
-    """Notes that the scheduler works now, and looks ahead, at scheduled jobs due for up to `window_s`.
+    """Notes that the scheduler works now, renews the leader's lease, and looks ahead, at scheduled jobs
+    due for up to `window_s`.
 
     None: the term is over, or the last tick is an outage ago.
     """
-    params = term.params | {"outage_s": outage_s, "window_s": window_s}
+    params = term.params | {"lease_s": lease_s, "outage_s": outage_s, "window_s": window_s}
     rows = await database.run("tick_if_leader", params)
     return Ahead(*rows[0]) if rows else None
 

@@ -102,8 +102,8 @@ class KnownSession(NamedTuple):
 
     session_id: int
     epoch: int
-    leases: int
-    fence_floor: int
+    leases: int = 0
+    fence_floor: int = 0
 
 
 async def check_sessions(
@@ -111,21 +111,17 @@ async def check_sessions(
 ) -> tuple[list[Row], list[Row]]:
     """(session_id, lost, epoch, fewer leases) of sessions that are not as known, and the
     (session_id, queue, id, fence) of leases whose cancel was requested."""
-    session_ids = arrays.bigints([session.session_id for session in known])
-    found, cancels = await database.run_together(
-        [
-            (
-                "check_sessions",
-                {
-                    "session_ids": session_ids,
-                    "epochs": arrays.bigints([session.epoch for session in known]),
-                    "leases": arrays.integers([session.leases for session in known]),
-                    "fence_floors": arrays.bigints([session.fence_floor for session in known]),
-                },
-            ),
-            ("list_cancels_of_sessions", {"session_ids": session_ids}),
-        ]
+    rows = await database.run(
+        "check_sessions",
+        {
+            "session_ids": arrays.bigints([session.session_id for session in known]),
+            "epochs": arrays.bigints([session.epoch for session in known]),
+            "leases": arrays.integers([session.leases for session in known]),
+            "fence_floors": arrays.bigints([session.fence_floor for session in known]),
+        },
     )
+    found = [row[:4] for row in rows if row[4] is None]
+    cancels = [(row[0], *row[4:]) for row in rows if row[4] is not None]
     return found, cancels
 
 

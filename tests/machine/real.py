@@ -310,7 +310,7 @@ class Real:
 
     def tick(self, term: Term) -> int:
         """As scheduler/tick.py does it: a sign, or after an outage the grace and a sign."""
-        if self._run(scheduler.tick_if_leader(self._database, term, HOUR_S)):
+        if self._run(scheduler.tick_if_leader(self._database, term, HOUR_S, HOUR_S)):
             return 1
         extended = scheduler.extend_by_outage_if_leader(self._database, term, HOUR_S)
         return int(self._run(extended) is not None)

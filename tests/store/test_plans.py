@@ -44,7 +44,7 @@ HOT = {
     "list_fences_of_sessions", "find_due_queues", "promote_jobs_if_leader",
     "lose_sessions_if_leader", "expire_leases_if_leader", "fail_overdue_jobs_if_leader",
     "cancel_job_if_open", "cancel_jobs_if_open", "find_open_jobs", "get_jobs", "redrive_dead_letters_if_dead", "purge_dead_letters_if_dead",
-    "release_undelivered_jobs", "check_sessions", "list_cancels_of_sessions",
+    "release_undelivered_jobs", "check_sessions",
 }  # fmt: skip
 
 # An index scan by queue alone walks all of its rows, and a generic plan keeps to it.

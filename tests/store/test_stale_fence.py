@@ -44,7 +44,6 @@ HARMLESS = {
     "get_jobs": "reads",
     "lease_jobs_if_ready": "inserts under a new fence",
     "list_fences_of_sessions": "reads",
-    "list_cancels_of_sessions": "reads",
     "list_leased_jobs": "reads",
     "list_sessions": "reads",
     "tick_if_leader": "reads",

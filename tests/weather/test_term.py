@@ -37,7 +37,7 @@ async def _prune_bodies(database: Database, term: Term) -> None:
 
 # Every act of the scheduler; each has something to do in the scene below.
 ACTS: dict[str, Act] = {
-    "tick_if_leader": lambda d, t: scheduler.tick_if_leader(d, t, 1e6),
+    "tick_if_leader": lambda d, t: scheduler.tick_if_leader(d, t, 9.0, 1e6),
     "extend_by_outage_if_leader": lambda d, t: scheduler.extend_by_outage_if_leader(d, t, 0.0),
     "renew_leadership_if_leader": lambda d, t: scheduler.renew_leadership_if_leader(d, t, 9.0),
     "resign_leadership_if_leader": scheduler.resign_leadership_if_leader,

@@ -1,10 +1,12 @@
--- The scheduler works at this moment; and what it has to do next, so that its loops need not ask in turn.
--- Guards: the leader's term, and no outage lies between the last tick and this one. No row: the term is
+-- The scheduler works at this moment, and its leader's lease starts again; and what it has to do next, so
+-- that its loops need not ask in turn. Guards: the leader's term, and no outage lies between the last tick and this one. No row: the term is
 -- over, or extend_by_outage_if_leader has to come first.
 -- Scheduled jobs that have been due for longer than the window are left to the sweep, which asks with a
 -- window of all time: behind a pinned xmin the look would walk every entry that was ever promoted.
 update atlasqueue.leader
-set ticked_at = clock_timestamp()
+set
+    ticked_at = clock_timestamp(),
+    expires_at = clock_timestamp() + %(lease_s)s * interval '1 s'
 where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
     and ticked_at > clock_timestamp() - %(outage_s)s * interval '1 s'
 returning
