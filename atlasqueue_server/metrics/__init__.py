@@ -60,6 +60,8 @@ class Metrics:
         self._open = Gauge(
             "atlasqueue_rpc_open", "RPCs that are running now.", ["rpc"], registry=self.registry
         )
+        # Looking a child up by its labels costs more than counting.
+        self._open_by_rpc: dict[str, Gauge] = {}
         self._healthy = Gauge(
             "atlasqueue_healthy",
             "1 while the database answers and the server is not draining.",
@@ -68,11 +70,13 @@ class Metrics:
 
     def rpc_started(self, rpc: str) -> None:
         """Count an RPC as running."""
-        self._open.labels(rpc).inc()
+        if rpc not in self._open_by_rpc:
+            self._open_by_rpc[rpc] = self._open.labels(rpc)
+        self._open_by_rpc[rpc].inc()
 
     def rpc_ended(self, rpc: str, transport: str, code: str, seconds: float | None) -> None:
         """Count an RPC as ended; `seconds` is None for streams, whose length says nothing."""
-        self._open.labels(rpc).dec()
+        self._open_by_rpc[rpc].dec()
         self._calls.inc((transport, rpc, code))
         if seconds is not None:
             self._seconds.observe((rpc, code), seconds)

@@ -6,7 +6,6 @@ here that is INVALID_ARGUMENT with reason MALFORMED_MESSAGE. grpc never sees an 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import groupby
@@ -20,6 +19,7 @@ from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import MalformedMessage, Overloaded
 from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.errors import RpcFailure, grpc_code, to_status
+from atlasqueue_server.rpc.write_watch import WriteWatch
 
 # A client that does not read for so long loses its stream, and with it the leases on their way.
 WRITE_TIMEOUT_S: Final = limits.WRITE_TIMEOUT_S
@@ -36,9 +36,10 @@ def generic_handlers(
     rpcs: Sequence[Rpc], write_timeout_s: float = WRITE_TIMEOUT_S
 ) -> list[grpc.GenericRpcHandler]:
     """One generic handler a service, for `server.add_generic_rpc_handlers`."""
+    watch = WriteWatch(write_timeout_s)
     return [
         grpc.method_handlers_generic_handler(
-            service, {rpc.descriptor.name: _method_handler(rpc, write_timeout_s) for rpc in members}
+            service, {rpc.descriptor.name: _method_handler(rpc, watch) for rpc in members}
         )
         for service, members in groupby(
             rpcs, lambda rpc: rpc.descriptor.containing_service.full_name
@@ -46,10 +47,10 @@ def generic_handlers(
     ]
 
 
-def _method_handler(rpc: Rpc, write_timeout_s: float) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(rpc: Rpc, watch: WriteWatch) -> grpc.RpcMethodHandler[Any, Any]:
     if rpc.descriptor.server_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _stream(rpc, write_timeout_s), _deserializer(rpc), _serialize
+            _stream(rpc, watch), _deserializer(rpc), _serialize
         )
     return grpc.unary_unary_rpc_method_handler(_unary(rpc), _deserializer(rpc), _serialize)
 
@@ -84,14 +85,14 @@ def _unary(rpc: Rpc) -> Callable[[Request, Context], Awaitable[Message]]:
     return call
 
 
-def _stream(rpc: Rpc, write_timeout_s: float) -> Callable[[Request, Context], Awaitable[None]]:
+def _stream(rpc: Rpc, watch: WriteWatch) -> Callable[[Request, Context], Awaitable[None]]:
     async def call(request: Request, context: Context) -> None:
         try:
             # Closed before the abort: an abort waits behind the writes that the client does not
             # read, and the handler has to give its leases back now.
             async with aclosing(rpc.stream(request, _TRANSPORT)) as events:
                 async for event in events:
-                    await _write(context, event, write_timeout_s)
+                    await _write(context, event, watch)
         except RpcFailure as failure:
             await _abort(context, failure)
         except _SlowClient as slow:
@@ -105,12 +106,11 @@ class _SlowClient(Exception):
     """The client has not read for the write timeout."""
 
 
-async def _write(context: Context, event: Message, timeout_s: float) -> None:
+async def _write(context: Context, event: Message, watch: WriteWatch) -> None:
     try:
-        async with asyncio.timeout(timeout_s):
-            await context.write(event)
+        await watch.within(context.write(event))
     except TimeoutError as error:
-        raise _SlowClient(f"the client did not read for {timeout_s:g} s") from error
+        raise _SlowClient(f"the client did not read for {watch.timeout_s:g} s") from error
 
 
 async def _abort(context: Context, failure: RpcFailure) -> NoReturn:

@@ -43,11 +43,8 @@ class Rpc:
     function: Callable[[Any], Any]
     gate: Gate
     metrics: Metrics
-
-    @property
-    def name(self) -> str:
-        """Service and method, as in "JobService/Enqueue"."""
-        return f"{self.descriptor.containing_service.name}/{self.descriptor.name}"
+    # Service and method, as in "JobService/Enqueue".
+    name: str
 
     async def unary(self, request: Message | MalformedMessage, transport: str) -> Message:
         """Answer one request. Raises RpcFailure."""
@@ -125,4 +122,5 @@ def _bind_one(method: MethodDescriptor, handler: object, metrics: Metrics, gate:
         function=function,
         gate=gate,
         metrics=metrics,
+        name=f"{method.containing_service.name}/{method.name}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -106,18 +107,36 @@ class KnownSession(NamedTuple):
     fence_floor: int = 0
 
 
-async def check_sessions(
-    database: Database, known: Sequence[KnownSession]
-) -> tuple[list[Row], list[Row]]:
+@dataclass(frozen=True, slots=True)
+class KnownSessions:
+    """Many of them, encoded: a server asks for the same ones again and again."""
+
+    session_ids: arrays.BigintArray
+    epochs: arrays.BigintArray
+    leases: arrays.IntegerArray
+    fence_floors: arrays.BigintArray
+
+    @classmethod
+    def of(cls, known: Sequence[KnownSession]) -> KnownSessions:
+        """Encodes them."""
+        return cls(
+            arrays.bigints([session.session_id for session in known]),
+            arrays.bigints([session.epoch for session in known]),
+            arrays.integers([session.leases for session in known]),
+            arrays.bigints([session.fence_floor for session in known]),
+        )
+
+
+async def check_sessions(database: Database, known: KnownSessions) -> tuple[list[Row], list[Row]]:
     """(session_id, lost, epoch, fewer leases) of sessions that are not as known, and the
     (session_id, queue, id, fence) of leases whose cancel was requested."""
     rows = await database.run(
         "check_sessions",
         {
-            "session_ids": arrays.bigints([session.session_id for session in known]),
-            "epochs": arrays.bigints([session.epoch for session in known]),
-            "leases": arrays.integers([session.leases for session in known]),
-            "fence_floors": arrays.bigints([session.fence_floor for session in known]),
+            "session_ids": known.session_ids,
+            "epochs": known.epochs,
+            "leases": known.leases,
+            "fence_floors": known.fence_floors,
         },
     )
     found = [row[:4] for row in rows if row[4] is None]

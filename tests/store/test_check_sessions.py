@@ -9,7 +9,7 @@ import pytest
 
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.sessions import KnownSession, check_sessions
+from atlasqueue_server.store.sessions import KnownSession, KnownSessions, check_sessions
 from tests.factories import Factory, execute
 
 UNKNOWN = 1_000_000
@@ -32,14 +32,16 @@ async def test_a_look_finds_what_is_not_as_known(
         await execute(connection, statement, id=session_id)
     found, cancels = await check_sessions(
         database,
-        [
-            KnownSession(as_known.session_id, 1),
-            KnownSession(lost.session_id, 1),
-            KnownSession(reopened.session_id, 4),
-            KnownSession(cancelled.session_id, 1, 1, cancelled.fence - 1),
-            KnownSession(reported.session_id, 1, 1, reported.fence - 1),
-            KnownSession(UNKNOWN, 1),
-        ],
+        KnownSessions.of(
+            [
+                KnownSession(as_known.session_id, 1),
+                KnownSession(lost.session_id, 1),
+                KnownSession(reopened.session_id, 4),
+                KnownSession(cancelled.session_id, 1, 1, cancelled.fence - 1),
+                KnownSession(reported.session_id, 1, 1, reported.fence - 1),
+                KnownSession(UNKNOWN, 1),
+            ]
+        ),
     )
     assert sorted(found) == sorted(
         [
@@ -70,5 +72,5 @@ async def test_a_look_is_one_statement(
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", record)
     monkeypatch.setattr(psycopg.AsyncConnection, "transaction", refuse)
-    await check_sessions(database, [KnownSession(session.session_id, 1)])
+    await check_sessions(database, KnownSessions.of([KnownSession(session.session_id, 1)]))
     assert len(sent) == 1

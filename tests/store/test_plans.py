@@ -78,7 +78,9 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
         held = [HeldJob(at.queue, at.job_id, at.fence, 1, "note", b"data")]
         await sessions.heartbeat(database, at.session_id, 1, held, at.fence)
         await sessions.list_fences_of_session(database, at.session_id)
-        await sessions.check_sessions(database, [sessions.KnownSession(at.session_id, 1, 1, 0)])
+        await sessions.check_sessions(
+            database, sessions.KnownSessions.of([sessions.KnownSession(at.session_id, 1, 1, 0)])
+        )
         await sessions.extend_idle(database, [sessions.IdleSession(at.session_id, 1, 0)])
         outcome = outcome_of(at.queue, at.job_id, at.fence, kind)
         await report.report_if_fenced(database, {(at.queue, kind): [outcome]})
