@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from benchmarks.harness import procfs
 from benchmarks.harness.console import say
 from benchmarks.harness.interleave import Measure
 from benchmarks.own.context import Context, Live, Metrics
@@ -72,7 +73,8 @@ def _idle(live: Live, **options: object) -> Metrics:
 
 
 def idle_streams(context: Context) -> dict[str, Measure]:
-    """Streams with default pings and heartbeats, no job anywhere; beside a server without streams."""
+    """Streams with default pings and heartbeats, no job anywhere; beside a server with one stream, and
+    beside grpc.aio by itself with the same messages."""
 
     def measure(streams: int) -> Measure:
         def once() -> dict[str, Metrics]:
@@ -81,9 +83,34 @@ def idle_streams(context: Context) -> dict[str, Measure]:
 
         return once
 
+    def bare() -> dict[str, Metrics]:
+        with context.runner("bare_server") as server:
+            server.ready()
+            server.go()
+            address = server.result()["address"]
+            return {"idle_streams": _bare(context, address, server.pid)}
+
     return {
         f"{context.sizes.streams} streams": measure(context.sizes.streams),
         "1 stream": measure(1),
+        f"{context.sizes.streams} bare streams": bare,
+    }
+
+
+def _bare(context: Context, address: str, pid: int) -> Metrics:
+    """What grpc.aio takes for the same messages."""
+    options = {"streams": context.sizes.streams, "seconds": context.sizes.idle_s}
+    with context.runner("streams", address, **options) as runner:
+        runner.ready(timeout_s=180)
+        before = procfs.cpu_seconds([pid])
+        runner.go()
+        result = runner.result(timeout_s=context.sizes.idle_s + 60)
+        after = procfs.cpu_seconds([pid])
+        runner.stop()
+    seconds = result["seconds"]
+    return {
+        "server_cpu_share": (after - before) / seconds,
+        "beats_per_s": result["beats"] / seconds,
     }
 
 
