@@ -28,9 +28,10 @@ EPOCH_MAX = 2**62
 FIRST_LOOK_S = 2.0
 # How long it waits for the next batch of a queue that has more.
 NEXT_BATCH_S = 0.25
-# A thousand idle streams are pinged at this many moments of the interval, some dozens together: a process
-# that wakes for each alone spends more on waking than on the ping.
-PING_MOMENTS = 20
+# A thousand idle streams are pinged at this many moments of the interval, some twenty together: a process
+# that wakes for each alone spends more on waking than on the ping. With fewer moments a job that comes
+# during one would wait for a hundred pings and more.
+PING_MOMENTS = 50
 PING = Pinged()
 
 
