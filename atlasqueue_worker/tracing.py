@@ -4,20 +4,33 @@
                               └─▶ process media (attempt 1)   is what the conventions ask of messaging
 
 Only jobs that carry a sampled `traceparent` get one; the others pay one look at their headers.
+
+The span itself is made late, with those of other runs (late_span.py), unless the handler looks at it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import TYPE_CHECKING, Any
 
 from atlasqueue.tracing import SYSTEM, provider_from_environment
-from atlasqueue_worker.app import Dress, Handler
+from atlasqueue_worker.app import Handler
 from atlasqueue_worker.job import JobContext
 from atlasqueue_worker.outcomes import Cancel, Release, Snooze, error_name
 
+if TYPE_CHECKING:
+    from atlasqueue_worker.late_span import LateSpan
+
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+# Spans that wait to be made together, and how long.
+UNMADE_MAX = 32
+MAKE_S = 0.25
 
 
 def configure() -> Callable[[], None] | None:
@@ -32,12 +45,12 @@ def configure() -> Callable[[], None] | None:
     return end
 
 
-def dress() -> Dress | None:
+def runs() -> Runs | None:
     """What gives handlers their spans; None when this program has set up no tracer provider."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
-    return Runs(trace.get_tracer("atlasqueue_worker")).dress
+    return Runs(trace.get_tracer("atlasqueue_worker"))
 
 
 class Runs:
@@ -47,10 +60,15 @@ class Runs:
         from opentelemetry import context, trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        from atlasqueue_worker.late_span import LateSpan
+
         self._tracer = tracer
         self._trace = trace
         self._attach, self._detach = context.attach, context.detach
+        self._root = context.Context()
         self._extract = TraceContextTextMapPropagator().extract
+        self._late = LateSpan
+        self._unmade: deque[LateSpan] = deque()
 
     def dress(self, handler: Handler, is_async: bool) -> Handler:
         """The handler with a span around its runs."""
@@ -60,15 +78,16 @@ class Runs:
         """An async handler with a span around its runs."""
 
         async def within(job: JobContext) -> Any:
-            span, token = self._begin(job)
+            span = self._late(job, self._start)
+            token = self._attach(self._trace.set_span_in_context(span, self._root))
             try:
                 return await handler(job)
             except Exception as error:
-                self._note(span, error)
+                span.error = _noted(error)
                 raise
             finally:
                 self._detach(token)
-                span.end()
+                self._end(span)
 
         def traced(job: JobContext) -> Any:
             return within(job) if TRACEPARENT in job.headers else handler(job)
@@ -81,38 +100,86 @@ class Runs:
         def traced(job: JobContext) -> Any:
             if TRACEPARENT not in job.headers:
                 return handler(job)
-            span, token = self._begin(job)
+            span = self._late(job, self._start)
+            token = self._attach(self._trace.set_span_in_context(span, self._root))
             try:
                 return handler(job)
             except Exception as error:
-                self._note(span, error)
+                span.error = _noted(error)
                 raise
             finally:
                 self._detach(token)
-                span.end()
+                self._end(span)
 
         return traced
 
-    def _begin(self, job: JobContext) -> tuple[Any, Any]:
-        trace = self._trace
-        context = self._extract(job.headers)
-        producer = trace.get_current_span(context).get_span_context()
-        sampled = producer.trace_flags.sampled
-        span = self._tracer.start_span(
-            f"process {job.queue}",
-            context=context,
-            kind=trace.SpanKind.CONSUMER,
-            links=[trace.Link(producer)] if sampled else None,
-            attributes=_attributes(job) if sampled else None,
-        )
-        return span, self._attach(trace.set_span_in_context(span, context))
+    def _end(self, span: LateSpan) -> None:
+        span.ended = time_ns()
+        if span.is_made:
+            self._finish(span)
+            return
+        self._unmade.append(span)
+        if len(self._unmade) >= UNMADE_MAX:
+            self.make()
 
-    def _note(self, span: Any, error: Exception) -> None:
-        """The type alone: its message may hold what the payload held."""
-        if not isinstance(error, Snooze | Release | Cancel):
-            name = error_name(error)
-            span.set_attribute("error.type", name)
-            span.set_status(self._trace.StatusCode.ERROR, name)
+    def make(self) -> None:
+        """Makes the spans of runs that have ended."""
+        while self._unmade:
+            # Plain handlers end in threads of their own.
+            with contextlib.suppress(IndexError):
+                self._finish(self._unmade.popleft())
+
+    async def run(self) -> None:
+        """Makes them before they are old, until it is cancelled, and then what is left."""
+        try:
+            while True:
+                await asyncio.sleep(MAKE_S)
+                self.make()
+        finally:
+            self.make()
+
+    def _finish(self, late: LateSpan) -> None:
+        span = late.made()
+        if late.error is not None:
+            span.set_attribute("error.type", late.error)
+            span.set_status(self._trace.StatusCode.ERROR, late.error)
+        span.end(late.ended)
+
+    def _start(self, job: JobContext, began_ns: int) -> Any:
+        trace = self._trace
+        producer = self._producer(job.headers)
+        sampled = producer.is_valid and producer.trace_flags.sampled
+        return self._tracer.start_span(
+            f"process {job.queue}",
+            context=trace.set_span_in_context(trace.NonRecordingSpan(producer), self._root),
+            kind=trace.SpanKind.CONSUMER,
+            links=(trace.Link(producer),) if sampled else None,
+            attributes=_attributes(job) if sampled else None,
+            start_time=began_ns,
+        )
+
+    def _producer(self, headers: Mapping[str, str]) -> Any:
+        """Who enqueued the job, as a SpanContext; an invalid one when the headers name nobody."""
+        trace = self._trace
+        if TRACESTATE not in headers and (ids := _usual(headers[TRACEPARENT])):
+            return trace.SpanContext(ids[0], ids[1], True, trace.TraceFlags(ids[2]))
+        return trace.get_current_span(self._extract(headers)).get_span_context()
+
+
+def _noted(error: Exception) -> str | None:
+    """The type alone: its message may hold what the payload held. None: no error, but an outcome."""
+    return None if isinstance(error, Snooze | Release | Cancel) else error_name(error)
+
+
+def _usual(traceparent: str) -> tuple[int, int, int] | None:
+    """Trace, span and flags of a header as this version of the standard writes it; None: it is not such a one."""
+    try:
+        ids = int(traceparent[3:35], 16), int(traceparent[36:52], 16), int(traceparent[53:], 16)
+    except ValueError:
+        return None
+    # int() takes more than the standard does: signs, spaces, capitals.
+    written = "00-{:032x}-{:016x}-{:02x}".format(*ids)
+    return ids if traceparent == written and min(ids) >= 0 else None
 
 
 def _attributes(job: JobContext) -> dict[str, Any]:

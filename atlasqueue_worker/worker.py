@@ -109,8 +109,9 @@ class Worker:
             metrics.watch(self, set(app.registrations))
             dresses.append(metrics.timed)
             report = metrics.counting(report, self.held)
-        if (dress := tracing.dress()) is not None:
-            dresses.append(dress)
+        self._traced = tracing.runs()
+        if self._traced is not None:
+            dresses.append(self._traced.dress)
         # An unconfigured structlog lets everything through: a line a job is for who asked for it.
         if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
             report = logging_outcomes(report, self.held, self._session)
@@ -156,7 +157,9 @@ class Worker:
         stream = asyncio.create_task(self.stream.run(), name="stream")
         reporter = asyncio.create_task(self.reporter.run(), name="reporter")
         stopping = asyncio.create_task(self._stopping.wait())
-        watching = asyncio.create_task(self._watch_health(), name="health")
+        beside = [asyncio.create_task(self._watch_health(), name="health")]
+        if self._traced is not None:
+            beside.append(asyncio.create_task(self._traced.run(), name="spans"))
         self._heartbeater.start()
         try:
             ended = {stream, reporter, stopping}
@@ -166,9 +169,9 @@ class Worker:
             await asyncio.gather(stream, return_exceptions=True)
             await self._drain()
         finally:
-            for task in (stream, stopping, watching, reporter):
+            for task in (stream, stopping, reporter, *beside):
                 task.cancel()
-            await asyncio.gather(stream, reporter, stopping, watching, return_exceptions=True)
+            await asyncio.gather(stream, reporter, stopping, *beside, return_exceptions=True)
             await asyncio.to_thread(self._heartbeater.stop)
         if failed is not None:
             raise failed

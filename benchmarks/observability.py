@@ -5,7 +5,9 @@
     python -m benchmarks.observability --before /tmp/before           beside another revision as well
 
 Tracing at 1 %: one job in a hundred carries a sampled traceparent, server and worker sample 1 % of what has
-no parent, and export to a receiver in this process.
+no parent, and export to a receiver in this process, each second, so that nearly all exports fall within the run.
+
+A round has the base at both ends (A/A): what the two differ by is noise, and the ratio is to their mean.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,14 @@ import psycopg
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from benchmarks.harness.console import say
+from benchmarks.harness.document import Sample
+from benchmarks.harness.interleave import rounds
 from benchmarks.harness.postgres import open_postgres
 from benchmarks.own.context import Context, Metrics, Sizes
 from benchmarks.own.rows import preload
+
+BASE = "as it is"
+TRACED = "tracing 1 %"
 
 # One job in a hundred, by the last two bytes of its id.
 SAMPLED = """
@@ -72,26 +80,27 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def work(context: Context, traced: bool) -> Metrics:
+def work(context: Context, variables: Mapping[str, str], traced: bool) -> dict[str, Metrics]:
     """The work phase once."""
-    with context.server() as live:
+    with environment(variables), context.server() as live:
         preload(live.url, context.sizes.jobs)
         with psycopg.connect(live.url, autocommit=True) as connection:
-            if traced:
-                connection.execute(SAMPLED)
+            sampled = connection.execute(SAMPLED).rowcount if traced else 0
             connection.execute("vacuum analyze")
-        return live.measure("worker", live.worker(jobs=context.sizes.jobs))
+        metrics = live.measure("worker", live.worker(jobs=context.sizes.jobs))
+    cpu = metrics["server_cpu_us_per_job"] + metrics["worker_cpu_us_per_job"]
+    return {"work": metrics | {"cpu": cpu, "sampled": sampled}}
 
 
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=50_000)
+    parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--before", type=Path, help="work tree of another revision")
     options = parser.parse_args()
     receiver = Receiver()
-    found: dict[str, list[float]] = {}
+    samples: list[Sample] = []
     with (
         open_postgres(None) as postgres,
         tempfile.TemporaryDirectory() as directory,
@@ -102,32 +111,56 @@ def main() -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
+            "OTEL_BSP_SCHEDULE_DELAY": "1000",
         }
-        variants: dict[str, tuple[dict[str, str], bool]] = {
-            "as it is": ({}, False),
-            "tracing 1 %": (tracing, True),
+        variants = {
+            BASE: partial(work, context, {}, False),
+            TRACED: partial(work, context, tracing, True),
         }
         if options.before:
             path = f"{options.before}:{options.before / 'clients' / 'python'}"
-            variants["before"] = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}, False
-        for number in range(options.rounds):
-            names = list(variants)
-            for name in names if number % 2 else reversed(names):
-                variables, traced = variants[name]
-                with environment(variables):
-                    metrics = work(context, traced)
-                cpu = metrics["server_cpu_us_per_job"], metrics["worker_cpu_us_per_job"]
-                found.setdefault(name, []).append(sum(cpu))
-                say(
-                    f"round {number + 1}  {name}: server {cpu[0]:.1f} + worker {cpu[1]:.1f} µs a job"
-                )
-    _tell(found, say)
-    say(f"{receiver.spans} spans received")
+            before = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+            variants["before"] = partial(work, context, before, False)
+        for sample in rounds(variants, options.rounds):
+            samples.append(sample)
+            metrics = sample.metrics
+            say(
+                f"round {sample.round + 1}  {sample.variant}: server {metrics['server_cpu_us_per_job']:.1f}"
+                f" + worker {metrics['worker_cpu_us_per_job']:.1f} µs a job"
+            )
+    _tell(samples, say)
+    sampled = sum(each.metrics["sampled"] for each in samples)
+    say(f"{receiver.spans} spans received while {sampled:.0f} jobs were sampled")
 
 
-def _tell(found: Mapping[str, list[float]], tell: Callable[[str], None]) -> None:
-    for name, costs in found.items():
-        tell(f"{name}: median {statistics.median(costs):.2f}, min {min(costs):.2f} µs a job")
+def _tell(samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
+    """Medians, and the ratios within the rounds."""
+    first, again = (_by_round(samples, BASE, second) for second in (False, True))
+    base = {number: (first[number] + again[number]) / 2 for number in first}
+    _tell_ratios(f"{BASE}, again", again, first, tell)
+    for name in dict.fromkeys(each.variant for each in samples):
+        if name != BASE:
+            _tell_ratios(name, _by_round(samples, name, False), base, tell)
+
+
+def _by_round(samples: Sequence[Sample], variant: str, again: bool) -> dict[int, float]:
+    return {
+        each.round: each.metrics["cpu"]
+        for each in samples
+        if (each.variant, each.again) == (variant, again)
+    }
+
+
+def _tell_ratios(
+    name: str, costs: Mapping[int, float], base: Mapping[int, float], tell: Callable[[str], None]
+) -> None:
+    ratios = [cost / base[number] for number, cost in costs.items()]
+    tell(
+        f"{name}: median {statistics.median(costs.values()):.2f}, min {min(costs.values()):.2f} µs a job,"
+        f" base {statistics.median(base.values()):.2f}; to the base of its round: median"
+        f" {statistics.median(ratios) - 1:+.1%}, mean {statistics.mean(ratios) - 1:+.1%},"
+        f" from {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Handlers of the traced worker: one that fails at first, with a span of its own."""
+"""Handlers of the traced worker: one that fails at first, with spans of their own and without."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ async def resize(job: JobContext) -> None:
 def plain(job: JobContext) -> None:
     with trace.get_tracer("handler").start_as_current_span("plain work"):
         pass
+
+
+@app.job("unaware", queue="media")
+async def unaware(_job: JobContext) -> None:
+    """Looks at no span."""

@@ -23,6 +23,8 @@ def main() -> None:
             job_id = client.enqueue(queue, "resize", b"s3cret", retry_policy=soon)
         with tracer.start_as_current_span("bulk"):
             client.enqueue_many([NewJob(queue, "plain", b"s3cret") for _ in range(3)])
+        with tracer.start_as_current_span("unaware"):
+            client.enqueue(queue, "unaware")
         client.wait(job_id, timeout=60)
     provider.shutdown()
     print(job_id)

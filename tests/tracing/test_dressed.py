@@ -62,6 +62,7 @@ async def test_a_run_is_timed_and_traced(kind: str, threads: ThreadPoolExecutor)
     handler: Any = registration.handler
     with pytest.raises(Exception, match="no such thing"):
         await handler(job)
+    runs.make()
     (span,) = exporter.get_finished_spans()
     assert span.attributes is not None
     assert (span.name, span.attributes["error.type"]) == ("process isolated", "KeyError")

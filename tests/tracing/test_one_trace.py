@@ -60,7 +60,10 @@ async def test_one_trace_from_producer_to_handler_and_a_link_from_each_attempt(
     job_id = await produce(server.address)
 
     async def all_there() -> bool:
-        return len(receiver.named("scale")) == 2 and len(receiver.named("plain work")) == 3
+        counts = {
+            name: len(receiver.named(name)) for name in ("scale", "plain work", "process media")
+        }
+        return counts == {"scale": 2, "plain work": 3, "process media": 6}
 
     await eventually(all_there)
     # In threads: what they export at the end is received in this one.
@@ -96,6 +99,11 @@ async def test_one_trace_from_producer_to_handler_and_a_link_from_each_attempt(
     assert {parent_of(s, theirs).name for s in receiver.named("plain work")} == {"process media"}
     (batch,) = receiver.named("enqueue media", bulk.trace)
     assert batch.attributes["messaging.batch.message_count"] == 3
+
+    # A handler that makes no span of its own has one all the same.
+    (unaware,) = receiver.named("unaware")
+    (run,) = receiver.named("process media", unaware.trace)
+    assert parent_of(run, receiver.spans).name == "enqueue media"
 
     names = {s.name for s in receiver.spans}
     assert not [n for n in names if n.endswith(("/Lease", "/WatchJob", "/Check"))]
