@@ -4,12 +4,14 @@
                 JobService/Enqueue ──────link──▲   calls that share a commit: one is its parent
 
 Off unless the OTEL_* variables ask for it; then nothing of OpenTelemetry is imported, and each statement
-pays one comparison. Long streams have no spans: they would never end, and be exported when it is too late.
+pays one comparison. On, a statement outside of all traces pays a look for a context: there are several a
+report, so they cost as much as the spans do. Long streams have no spans: they would never end, and be
+exported when it is too late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,15 +28,22 @@ TRACED_WITHIN: Final = frozenset({"Report", "Heartbeat", "LeaseOnce"})
 
 _tracer: Tracer | None = None
 _provider: Any = None
+# What OpenTelemetry keeps of the call that this runs in; empty outside of traces.
+_context: Callable[[], dict[str, object]] = dict
 _nothing: Final = nullcontext()
 
 
 def configure() -> bool:
     """Begins to trace when the OTEL_* variables ask for it; whether they do. Raises ImportError."""
-    global _tracer, _provider
+    global _tracer, _provider, _context
     _provider = provider_from_environment("atlasqueue-server")
-    _tracer = _provider.get_tracer("atlasqueue_server") if _provider is not None else None
-    return _tracer is not None
+    if _provider is None:
+        return False
+    from opentelemetry.context import get_current
+
+    _context = get_current
+    _tracer = _provider.get_tracer("atlasqueue_server")
+    return True
 
 
 def shutdown() -> None:
@@ -67,7 +76,7 @@ def _has_span(call: Any) -> bool:
 
 def recording() -> Span | None:
     """The span that this runs in, if there is one that will be exported."""
-    if _tracer is None:
+    if _tracer is None or not _context():
         return None
     from opentelemetry.trace import get_current_span
 

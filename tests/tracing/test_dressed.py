@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -79,6 +80,7 @@ def test_a_failed_statement_shows_no_row(monkeypatch: pytest.MonkeyPatch) -> Non
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("tests")
     monkeypatch.setattr(traces, "_tracer", tracer)
+    monkeypatch.setattr(traces, "_context", get_current)
     row = "Failing row contains (s3cret)."
     with tracer.start_as_current_span("call", record_exception=False) as call:
         for span in (
