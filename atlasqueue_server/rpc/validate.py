@@ -31,7 +31,7 @@ def is_name(value: str) -> bool:
     return len(value) <= limits.NAME_CHARS_MAX and _is_name(value)
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=1_000)
 def _is_name(value: str) -> bool:
     return limits.NAME.match(value) is not None
 
