@@ -160,7 +160,7 @@ class Database:
         self._renewal = asyncio.get_running_loop().create_task(self._pool.drain())
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
-        """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
+        """Runs statements in one transaction and one round trip; runs them again after a deadlock."""
         if len(statements) == 1:
             return [await self.run(*statements[0])]
         with traces.statements([name for name, _ in statements]):
@@ -170,7 +170,9 @@ class Database:
         for tries_left in reversed(range(TRANSIENT_TRIES)):
             try:
                 async with self.connection() as connection:
-                    async with connection.pipeline(), connection.transaction():
+                    # What is sent before a pipeline's one Sync is a transaction by itself. With BEGIN and
+                    # COMMIT around it psycopg would wait for a Sync of each.
+                    async with connection.pipeline():
                         cursors = [
                             await send(connection, name, params) for name, params in statements
                         ]
@@ -231,6 +233,7 @@ async def send(
 
 async def fetch(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
     """The rows of a statement; none for one that returns nothing."""
-    if cursor.description is None:
+    # Not by `description`, which makes an object of each column.
+    if cursor.pgresult is None or not cursor.pgresult.nfields:
         return []
     return await cursor.fetchall()
