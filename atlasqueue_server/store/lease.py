@@ -47,7 +47,8 @@ class LeasedRow(NamedTuple):
     def wire_bytes(self) -> int:
         """What it takes in a message, at most."""
         beside = len(self.headers_json or "") + len(self.checkpoint or b"")
-        return LEASED_JOB_BYTES + len(self.payload) + beside
+        # A lost body has no payload either.
+        return LEASED_JOB_BYTES + len(self.payload or b"") + beside
 
 
 class LeaseOrder(NamedTuple):

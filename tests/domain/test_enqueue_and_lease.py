@@ -182,6 +182,22 @@ async def test_a_paused_queue_is_not_leased(process: Process) -> None:
     assert await _delivered(opened) == [job.job_id]
 
 
+async def test_a_job_whose_body_is_lost_is_buried_and_holds_up_nobody(process: Process) -> None:
+    """Its row without a payload made the lane fail: what was leased with it reached no worker."""
+    opened = await process.waiting_worker()
+    (lost,) = await process.factory.enqueue_many(1)
+    await process.looker_on.execute("delete from atlasqueue.jobs")
+    job = new_job(QUEUE)
+    await process.enqueue(job)
+    assert await _delivered(opened) == [job.job_id]
+
+    async def buried() -> bool:
+        return await process.ids_in("atlasqueue.dead_letters") == {lost.job_id}
+
+    await eventually(buried)
+    await eventually_so(lambda: opened.credit == opened.slots - 1)
+
+
 async def test_a_draining_process_stores_and_does_not_lease(process: Process) -> None:
     await process.waiting_worker()
     process.dispatcher.drain()
