@@ -18,8 +18,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -82,7 +82,7 @@ class Contended(Overloaded):
 async def configure(connection: Connection) -> None:
     """Pins plans and bounds waits on a new connection."""
     arrays.register(connection)
-    async with hung_up_after(connection, ANSWER_S):
+    with hung_up_after(connection, ANSWER_S):
         await connection.execute(
             statement("configure_connection"),
             {"names": list(SESSION_SETTINGS), "settings": list(SESSION_SETTINGS.values())},
@@ -137,15 +137,17 @@ class Database:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task is not None else 0
         try:
-            async with (
-                self._pool.connection() as connection,
-                hung_up_after(connection, answer_s, self._renew),
-            ):
+            # Not pool.connection(), which would ask the connection to commit what has committed.
+            connection = await self._pool.getconn()
+            try:
                 # The pool waits in asyncio.wait_for, which before Python 3.12 may swallow a cancellation.
                 if task is not None and task.cancelling() > cancelled_before:
                     raise asyncio.CancelledError
-                yield connection
+                with hung_up_after(connection, answer_s, self._renew):
+                    yield connection
                 self.answered_at = time.monotonic()
+            finally:
+                await self._pool.putconn(connection)
         except PoolClosed as error:
             raise ShuttingDown("this server is shutting down") from error
         except TRANSIENT as error:
@@ -198,10 +200,10 @@ class Database:
         raise AssertionError("unreachable")
 
 
-@asynccontextmanager
-async def hung_up_after(
+@contextmanager
+def hung_up_after(
     connection: AsyncConnection[Any], seconds: float, then: Callable[[], None] = lambda: None
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Shuts the connection's socket when the block takes longer; what waits on it fails then.
 
     A timeout around the block would not do: a cancelled statement waits for the server's last word.
