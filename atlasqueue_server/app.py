@@ -82,9 +82,11 @@ class Application:
         self.queues = Queues(self.database, self.signals)
         self.jobs = Jobs(self.database, self.queues)
         self.watcher = Watcher(self.database, self.jobs, self.signals)
-        self.enqueuer = Enqueuer(self.database, self.queues, self.signals, journal)
         self.reporter = Reporter(self.database, self.signals, journal)
         self.dispatcher = Dispatcher(self.database, self.signals, journal)
+        self.enqueuer = Enqueuer(
+            self.database, self.queues, self.signals, self.dispatcher.free_lane, journal
+        )
         self.workers = Workers(
             self.database,
             self.queues,

@@ -145,6 +145,11 @@ class Dispatcher:
             self._lanes[queue] = lane, supervise.start(f"lane {queue}", lane.run)
         return self._lanes[queue][0]
 
+    def free_lane(self, queue: str) -> Lane | None:
+        """The queue's lane, if a lease of it would leave at once and alone."""
+        entry = self._lanes.get(queue)
+        return entry[0] if entry and entry[0].free else None
+
     def give_back(self, queue: str, rows: Sequence[LeasedRow]) -> None:
         """Leases that no stream will carry go back to ready without spending an attempt."""
         outcomes = [

@@ -1,11 +1,16 @@
-"""enqueue: ∅ → ready or scheduled. Calls that wait together share a commit; an id is stored once."""
+"""enqueue: ∅ → ready or scheduled. Calls that wait together share a commit; an id is stored once.
+
+A few jobs for which a worker of this process waits are leased in the same transaction: a commit less
+before their handlers start, and no NOTIFY.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from atlasqueue_server.domain.batching import Batcher
+from atlasqueue_server.domain.lease import Lane
 from atlasqueue_server.domain.queues import Queues, too_many_queues
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
@@ -16,6 +21,8 @@ from atlasqueue_server.store.database import Database
 
 # A round settles every id but those whose first writer rolled back meanwhile.
 ROUNDS_MAX = 5
+# So many jobs at most are leased in the transaction of their enqueue: their producers wait for the lease too.
+LEASED_AT_ONCE_MAX = 8
 
 
 class Enqueuer:
@@ -26,12 +33,14 @@ class Enqueuer:
         database: Database,
         queues: Queues,
         signals: Signals,
+        free_lane: Callable[[str], Lane | None] = lambda _: None,
         journal: Journal | None = None,
     ) -> None:
         self._journal = journal or Journal()
         self._database = database
         self._queues = queues
         self._signals = signals
+        self._free_lane = free_lane
         self._batcher: Batcher[NewJob, Enqueued] = Batcher(
             self._flush,
             size=lambda job: len(job.payload) + 100,
@@ -73,10 +82,7 @@ class Enqueuer:
             queue: list({jobs[i].job_id: jobs[i] for i in reversed(indices)}.values())
             for queue, indices in by_queue.items()
         }
-        stored = await store.enqueue_jobs_if_new(self._database, firsts)
-        self._signals.jobs_ready(queue for queue, count in stored.items() if count)
-        repeated = {queue: len(at) - stored[queue] for queue, at in by_queue.items()}
-        self._journal.enqueued(firsts, stored, repeated)
+        stored = await self._store_new(firsts, {queue: len(at) for queue, at in by_queue.items()})
         answers: dict[int, Enqueued] = {}
         for queue, indices in by_queue.items():
             if stored[queue] == len(indices):
@@ -86,6 +92,31 @@ class Enqueuer:
                 found = await store.classify_enqueued_jobs(self._database, queue, bodies)
                 answers.update((indices[at], answer) for at, answer in found.items())
         return answers
+
+    async def _store_new(
+        self, firsts: Mapping[str, Sequence[NewJob]], asked: Mapping[str, int]
+    ) -> Mapping[str, int]:
+        """Stores jobs, with distinct ids in each queue; by queue: how many were new of those asked for."""
+        if len(firsts) == 1:
+            ((queue, jobs),) = firsts.items()
+            lane = self._free_lane(queue) if len(jobs) <= LEASED_AT_ONCE_MAX else None
+            if lane is not None:
+                return {queue: await self._store_and_lease(lane, jobs, asked[queue])}
+        stored = await store.enqueue_jobs_if_new(self._database, firsts)
+        for queue, new in stored.items():
+            self._journal.enqueued(queue, firsts[queue], new, asked[queue])
+        self._signals.jobs_ready(queue for queue, new in stored.items() if new)
+        return stored
+
+    async def _store_and_lease(self, lane: Lane, jobs: Sequence[NewJob], asked: int) -> int:
+        with lane.flight() as flight:
+            new, flight.rows = await store.enqueue_and_lease_jobs(
+                self._database, lane.queue, jobs, flight.orders
+            )
+            self._journal.enqueued(lane.queue, jobs, new, asked)
+        if lane.backlog or len(flight.rows) < new:
+            self._signals.jobs_ready([lane.queue])
+        return new
 
 
 def _error(job: NewJob, answer: Enqueued) -> AtlasQueueError | None:

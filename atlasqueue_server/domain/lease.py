@@ -18,7 +18,9 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -51,6 +53,15 @@ log = structlog.get_logger("atlasqueue.lease")
 GiveBack = Callable[[str, Sequence[LeasedRow]], None]
 
 
+@dataclass(slots=True)
+class Flight:
+    """Lease statements of one transaction: for whom they ask, and what they have found."""
+
+    chosen: Sequence[OpenSession]
+    orders: Sequence[LeaseOrder]
+    rows: list[LeasedRow] = field(default_factory=list)
+
+
 class Lane:
     """Leases from one queue for all sessions of this process that serve it."""
 
@@ -81,6 +92,7 @@ class Lane:
         self._flights = 0
         self._landed = asyncio.Event()
         self._landed.set()
+        self._bodiless: list[LeasedRow] = []
 
     def jobs_ready(self) -> None:
         """Jobs may have become ready."""
@@ -104,8 +116,6 @@ class Lane:
             try:
                 await turn()
             except Unavailable:
-                self._may_be_ready = True
-                self._wake.set()
                 await asyncio.sleep(RETRY_S)
             except Exception:
                 # A lane that died would leave its queue unserved for as long as the server lives.
@@ -152,13 +162,48 @@ class Lane:
         """Returns when no statement of the lane is out; it begins no other while it has no sessions."""
         await self._landed.wait()
 
-    async def _lease_once(self) -> bool:
-        """Leases one batch; False when nobody has credit."""
-        if not self._may_lease():
-            return False
+    @property
+    def free(self) -> bool:
+        """Whether a lease would leave at once and alone."""
+        return not (self._flights or self.backlog) and self._can_lease()
+
+    def _can_lease(self) -> bool:
+        return any(session.credit > 0 for session in self.sessions) and self._may_lease()
+
+    @contextmanager
+    def flight(self, *, sweep: bool = False) -> Iterator[Flight]:
+        """Holds credit for one transaction with lease statements, and deals what they have found.
+
+        Somebody must have credit. The block runs the statements and sets the flight's rows once they are
+        committed; one that fails changes nothing here.
+        """
+        flight = self._board(sweep)
+        with self._out():
+            try:
+                try:
+                    yield flight
+                finally:
+                    for session in flight.chosen:
+                        session.reserved -= 1
+                        session.looked_at(self.queue)
+            except BaseException:
+                self.jobs_ready()
+                raise
+            self._land(flight)
+
+    @contextmanager
+    def _out(self) -> Iterator[None]:
+        self._flights += 1
+        self._landed.clear()
+        try:
+            yield
+        finally:
+            self._flights -= 1
+            if not self._flights:
+                self._landed.set()
+
+    def _board(self, sweep: bool) -> Flight:
         slots = interleave(((id(s), s.credit) for s in self.sessions), self._batch)
-        if not slots:
-            return False
         by_id = {id(s): s for s in self.sessions}
         chosen = [by_id[slot] for slot in slots]
         for session in chosen:
@@ -166,45 +211,45 @@ class Lane:
         self._rotate(chosen[-1])
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
-        self._flights += 1
-        self._landed.clear()
-        try:
-            rows = await self._lease(chosen)
-        finally:
-            self._flights -= 1
-            if not self._flights:
-                self._landed.set()
-        self.backlog = len(rows) == len(chosen)
+        return Flight(chosen, self._orders(chosen, time.monotonic(), sweep))
+
+    def _land(self, flight: Flight) -> None:
+        if flight.rows:
+            self._deal(flight.chosen, flight.rows)
+        self.backlog = len(flight.rows) == len(flight.chosen)
         if self.backlog:
-            self._may_be_ready = True
-            self._wake.set()
             self._more.set()
         else:
             self._more.clear()
-            for session in dict.fromkeys(chosen):
+            for session in dict.fromkeys(flight.chosen):
                 self._credit_returned(session, self.queue)
+        self._bodiless += (row for row in flight.rows if row.kind is None)
+        if self.backlog or self._bodiless:
+            self.jobs_ready()
+
+    async def _lease_once(self) -> bool:
+        """Leases one batch; False when nobody has credit."""
+        if not self._can_lease():
+            return False
+        began = time.monotonic()
+        sweep = began - self._swept_at >= POLL_S
+        with self._out():
+            with self.flight(sweep=sweep) as flight:
+                flight.rows = await lease_jobs_if_ready(self._database, self.queue, flight.orders)
+                if sweep:
+                    took_s = time.monotonic() - began
+                    for watermark in self._watermarks.values():
+                        watermark.window_took(took_s)
+            await self._bury()
         return True
 
-    async def _lease(self, chosen: Sequence[OpenSession]) -> list[LeasedRow]:
-        began = time.monotonic()
-        sweeps = began - self._swept_at >= POLL_S
-        orders = self._orders(chosen, began, sweeps)
-        try:
-            rows = await lease_jobs_if_ready(self._database, self.queue, orders)
-        finally:
-            for session in chosen:
-                session.reserved -= 1
-                session.looked_at(self.queue)
-        if sweeps:
-            took_s = time.monotonic() - began
-            for watermark in self._watermarks.values():
-                watermark.window_took(took_s)
-        if rows:
-            self._deal(chosen, rows)
-        if bodiless := [(row.job_id, row.fence) for row in rows if row.kind is None]:
-            await bury_lost_bodies(self._database, self.queue, bodiless)
+    async def _bury(self) -> None:
+        """Makes dead letters of the leased jobs whose bodies are lost."""
+        bodiless, self._bodiless = self._bodiless, []
+        if bodiless:
+            leases = [(row.job_id, row.fence) for row in bodiless]
+            await bury_lost_bodies(self._database, self.queue, leases)
             self._journal.buried(self.queue, len(bodiless))
-        return rows
 
     def _rotate(self, last: OpenSession) -> None:
         # The session that was served last goes to the end, so that the others come first next time.

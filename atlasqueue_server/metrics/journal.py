@@ -148,31 +148,24 @@ class Journal:
         """So many outcomes go into one commit."""
         self._commit_batch.observe(("report",), rows)
 
-    def enqueued(
-        self,
-        asked: Mapping[str, Sequence[NewJob]],
-        stored: Mapping[str, int],
-        repeated: Mapping[str, int],
-    ) -> None:
-        """Jobs by queue of one commit, how many of them were new, and how many were not."""
-        for queue, jobs in asked.items():
-            if stored[queue] == len(jobs):
-                for kind, count in Counter(job.kind for job in jobs).items():
-                    self._enqueued.inc(self.names.pair(queue, kind), count)
-            elif stored[queue]:
-                # Which ones were new nobody has asked the database.
-                kinds = {job.kind for job in jobs}
-                kind = kinds.pop() if len(kinds) == 1 else UNKNOWN
-                self._enqueued.inc(self.names.pair(queue, kind), stored[queue])
-            if repeated.get(queue):
-                self._repeated.inc((self.names.queue(queue),), repeated[queue])
+    def enqueued(self, queue: str, jobs: Sequence[NewJob], new: int, asked: int) -> None:
+        """Jobs of one commit, how many of them were new, and how many were asked for, ids that repeat too."""
+        if new == len(jobs):
+            for kind, count in Counter(job.kind for job in jobs).items():
+                self._enqueued.inc(self.names.pair(queue, kind), count)
+        elif new:
+            # Which ones were new nobody has asked the database.
+            kinds = {job.kind for job in jobs}
+            kind = kinds.pop() if len(kinds) == 1 else UNKNOWN
+            self._enqueued.inc(self.names.pair(queue, kind), new)
+        if asked > new:
+            self._repeated.inc((self.names.queue(queue),), asked - new)
         if _log.isEnabledFor(logging.DEBUG):
-            for queue, jobs in asked.items():
-                for job in jobs:
-                    log_verb(
-                        Verb.ENQUEUE, queue=queue, job=job.job_id, kind=job.kind,
-                        trace=trace_id(job.headers_json), new=stored[queue] == len(jobs) or None,
-                    )  # fmt: skip
+            for job in jobs:
+                log_verb(
+                    Verb.ENQUEUE, queue=queue, job=job.job_id, kind=job.kind,
+                    trace=trace_id(job.headers_json), new=new == len(jobs) or None,
+                )  # fmt: skip
 
     def leased(self, queue: str, rows: Sequence[LeasedRow]) -> None:
         """Jobs that one statement leased."""

@@ -74,7 +74,7 @@ async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
             **CONNECTION_SETTINGS,
         )
         try:
-            async with hung_up_after(connection, LISTEN_ANSWER_S):
+            with hung_up_after(connection, LISTEN_ANSWER_S):
                 await connection.execute(statement("listen"))
             yield _messages(connection)
         finally:
@@ -88,5 +88,5 @@ async def _messages(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> 
         async for notification in connection.notifies(timeout=LISTEN_SILENCE_S):
             yield notification.payload
         # Silence may be peace or a dead link; only an answer tells.
-        async with hung_up_after(connection, LISTEN_ANSWER_S):
+        with hung_up_after(connection, LISTEN_ANSWER_S):
             await connection.execute(statement("ping"))

@@ -18,8 +18,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -82,7 +82,7 @@ class Contended(Overloaded):
 async def configure(connection: Connection) -> None:
     """Pins plans and bounds waits on a new connection."""
     arrays.register(connection)
-    async with hung_up_after(connection, ANSWER_S):
+    with hung_up_after(connection, ANSWER_S):
         await connection.execute(
             statement("configure_connection"),
             {"names": list(SESSION_SETTINGS), "settings": list(SESSION_SETTINGS.values())},
@@ -137,15 +137,17 @@ class Database:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task is not None else 0
         try:
-            async with (
-                self._pool.connection() as connection,
-                hung_up_after(connection, answer_s, self._renew),
-            ):
+            # Not pool.connection(), which would ask the connection to commit what has committed.
+            connection = await self._pool.getconn()
+            try:
                 # The pool waits in asyncio.wait_for, which before Python 3.12 may swallow a cancellation.
                 if task is not None and task.cancelling() > cancelled_before:
                     raise asyncio.CancelledError
-                yield connection
+                with hung_up_after(connection, answer_s, self._renew):
+                    yield connection
                 self.answered_at = time.monotonic()
+            finally:
+                await self._pool.putconn(connection)
         except PoolClosed as error:
             raise ShuttingDown("this server is shutting down") from error
         except TRANSIENT as error:
@@ -160,7 +162,7 @@ class Database:
         self._renewal = asyncio.get_running_loop().create_task(self._pool.drain())
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
-        """Runs statements in one transaction, sent without waiting for each other; again after a deadlock."""
+        """Runs statements in one transaction and one round trip; runs them again after a deadlock."""
         if len(statements) == 1:
             return [await self.run(*statements[0])]
         with traces.statements([name for name, _ in statements]):
@@ -170,7 +172,9 @@ class Database:
         for tries_left in reversed(range(TRANSIENT_TRIES)):
             try:
                 async with self.connection() as connection:
-                    async with connection.pipeline(), connection.transaction():
+                    # What is sent before a pipeline's one Sync is a transaction by itself. With BEGIN and
+                    # COMMIT around it psycopg would wait for a Sync of each.
+                    async with connection.pipeline():
                         cursors = [
                             await send(connection, name, params) for name, params in statements
                         ]
@@ -196,10 +200,10 @@ class Database:
         raise AssertionError("unreachable")
 
 
-@asynccontextmanager
-async def hung_up_after(
+@contextmanager
+def hung_up_after(
     connection: AsyncConnection[Any], seconds: float, then: Callable[[], None] = lambda: None
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Shuts the connection's socket when the block takes longer; what waits on it fails then.
 
     A timeout around the block would not do: a cancelled statement waits for the server's last word.
@@ -231,6 +235,7 @@ async def send(
 
 async def fetch(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
     """The rows of a statement; none for one that returns nothing."""
-    if cursor.description is None:
+    # Not by `description`, which makes an object of each column.
+    if cursor.pgresult is None or not cursor.pgresult.nfields:
         return []
     return await cursor.fetchall()

@@ -9,6 +9,7 @@ from atlasqueue_server.model.jobs import Enqueued, NewJob
 from atlasqueue_server.model.retry import NO_POLICY
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, lease_statements, leased_rows
 
 
 def _sparse(values: Sequence[Any]) -> list[Any]:
@@ -49,6 +50,19 @@ async def enqueue_jobs_if_new(
         [("enqueue_jobs_if_new", _params(queue, jobs)) for queue, jobs in ordered]
     )
     return {queue: rows[0][0] for (queue, _), rows in zip(ordered, results, strict=True)}
+
+
+async def enqueue_and_lease_jobs(
+    database: Database, queue: str, jobs: Sequence[NewJob], orders: Sequence[LeaseOrder]
+) -> tuple[int, list[LeasedRow]]:
+    """Stores jobs with distinct ids, then leases from their queue, in one transaction.
+
+    How many were new, and what was leased: the first in order, which may be other jobs.
+    """
+    ((stored,), *leased) = await database.run_together(
+        [("enqueue_jobs_if_new", _params(queue, jobs)), *lease_statements(queue, orders)]
+    )
+    return stored[0], leased_rows(leased)
 
 
 async def classify_enqueued_jobs(

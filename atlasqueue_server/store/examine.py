@@ -180,11 +180,9 @@ class Facts:
 async def examine(database_url: str, setting_names: list[str]) -> Facts:
     """Looks at everything once. Raises DatabaseUnavailable; MigrationError for an unreadable address."""
     try:
-        async with (
-            await _connect(database_url) as connection,
-            hung_up_after(connection, 4 * ANSWER_S),
-        ):
-            return await _examine(connection, database_url, setting_names)
+        async with await _connect(database_url) as connection:
+            with hung_up_after(connection, 4 * ANSWER_S):
+                return await _examine(connection, database_url, setting_names)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
     except psycopg.ProgrammingError:

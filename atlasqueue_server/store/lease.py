@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.store import arrays
-from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.database import Database, Params, Row
 
 # What a leased job takes in a message beside payload, headers and checkpoint.
 LEASED_JOB_BYTES = 400
@@ -47,7 +47,8 @@ class LeasedRow(NamedTuple):
     def wire_bytes(self) -> int:
         """What it takes in a message, at most."""
         beside = len(self.headers_json or "") + len(self.checkpoint or b"")
-        return LEASED_JOB_BYTES + len(self.payload) + beside
+        # A lost body has no payload either.
+        return LEASED_JOB_BYTES + len(self.payload or b"") + beside
 
 
 class LeaseOrder(NamedTuple):
@@ -61,13 +62,20 @@ async def lease_jobs_if_ready(
     database: Database, queue: str, orders: Sequence[LeaseOrder]
 ) -> list[LeasedRow]:
     """Leases from one queue, in one transaction, each order after the other."""
-    results = await database.run_together(
-        [("lease_jobs_if_ready", _params(queue, order)) for order in orders]
-    )
+    return leased_rows(await database.run_together(lease_statements(queue, orders)))
+
+
+def lease_statements(queue: str, orders: Sequence[LeaseOrder]) -> list[tuple[str, Params]]:
+    """The statements of these orders, for a transaction."""
+    return [("lease_jobs_if_ready", _params(queue, order)) for order in orders]
+
+
+def leased_rows(results: Sequence[Sequence[Row]]) -> list[LeasedRow]:
+    """What such statements have answered."""
     return [LeasedRow._make(row) for rows in results for row in rows]
 
 
-def _params(queue: str, order: LeaseOrder) -> dict[str, object]:
+def _params(queue: str, order: LeaseOrder) -> Params:
     return {
         "queue": queue,
         "priorities": arrays.smallints([lane.priority for lane in order.lanes]),

@@ -122,5 +122,21 @@ async def test_a_lane_that_may_not_lease_leaves_the_loop_to_others(
         assert backlog.asked == [BATCH_MIN]
 
 
+async def test_a_flight_that_is_cancelled_gives_its_credit_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease, "POLL_S", 3600.0)
+    backlog = Backlog(monkeypatch, jobs=0)
+    backlog.answer.set()
+    async with running(slots=BATCH_MIN) as lane:
+        await eventually_so(lambda: backlog.asked == [BATCH_MIN] and lane.free)
+        with pytest.raises(asyncio.CancelledError), lane.flight():
+            assert not lane.free
+            raise asyncio.CancelledError
+        assert lane.free
+        # Whether it was committed nobody knows: the lane looks again.
+        await eventually_so(lambda: backlog.asked == [BATCH_MIN] * 2)
+
+
 def _ignore(*_: object) -> None:
     return
