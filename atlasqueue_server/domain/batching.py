@@ -6,7 +6,8 @@
 
 A flight leaves at once when none is out, so an idle server adds no latency, and a busy one batches by
 itself: the slower the commit, the larger the next flight. Another leaves beside it only for a large batch:
-small ones cost the server more than they gain. And the more calls have shared a flight, the longer the next
+small ones cost the server more than they gain. Nobody waits long for a flight that waits for a lock: once it
+is late, the next one leaves as if it were not there. And the more calls have shared a flight, the longer the next
 one waits for others: up to five times as long as the flight was out, since whoever has called again and again will
 call again. A caller that goes away does not take its rows back: the flight is shared, and what it stored is
 stored.
@@ -18,7 +19,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
@@ -31,6 +32,8 @@ R = TypeVar("R")
 ROWS_MAX = 1000
 # So many rows are worth a flight of their own beside those that are out.
 BESIDE_MIN = 250
+# After so long a flight is late.
+LATE_S = 0.1
 # A flight waits for others as long as the last one was out for each so many calls that shared it …
 GATHER_CALLS = 2
 # … at most five times as long, and at most so long.
@@ -65,6 +68,8 @@ class Batcher(Generic[T, R]):
         self._spans: dict[asyncio.Future[Sequence[R]], Any] = {}
         self._flights_max = flights
         self._out = 0
+        # Of those that are out.
+        self._on_time = 0
         self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
         self._pending_rows = 0
         self._flights: set[asyncio.Task[None]] = set()
@@ -111,25 +116,48 @@ class Batcher(Generic[T, R]):
             self._enough.set()
         if (span := traces.recording()) is not None:
             self._spans[future] = span
-        if self._worth_a_flight(self._out):
-            self._out += 1
-            flight = loop.create_task(self._fly())
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+        self._depart()
         return future
 
+    def _depart(self) -> None:
+        if self._out == self._flights_max or not self._worth_a_flight(self._on_time):
+            return
+        self._out += 1
+        self._on_time += 1
+        flight = asyncio.get_running_loop().create_task(self._fly())
+        self._flights.add(flight)
+        flight.add_done_callback(self._flights.discard)
+
     def _worth_a_flight(self, others: int) -> bool:
-        least = BESIDE_MIN if others else 1
-        return others < self._flights_max and self._pending_rows >= least
+        return self._pending_rows >= (BESIDE_MIN if others else 1)
 
     async def _fly(self) -> None:
         try:
-            while self._worth_a_flight(self._out - 1):
+            while self._worth_a_flight(self._on_time - 1):
                 await self._gather()
                 if self._pending:
-                    await self._flush_once(self._take())
+                    with self._noticed_when_late():
+                        await self._flush_once(self._take())
         finally:
             self._out -= 1
+            self._on_time -= 1
+
+    @contextlib.contextmanager
+    def _noticed_when_late(self) -> Iterator[None]:
+        late = False
+
+        def notice() -> None:
+            nonlocal late
+            late = True
+            self._on_time -= 1
+            self._depart()
+
+        timer = asyncio.get_running_loop().call_later(LATE_S, notice)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._on_time += late
 
     async def _gather(self) -> None:
         gather_s = self._gather_s() if self._gather_s else self._shared_s

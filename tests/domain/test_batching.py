@@ -72,6 +72,22 @@ async def test_another_flight_leaves_only_with_a_large_batch_and_two_at_most(
     assert await batcher.submit([9]) == [18]
 
 
+async def test_a_late_flight_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enqueue that waited for another transaction with its id held up all others of one job for 5 s."""
+    monkeypatch.setattr(batching, "LATE_S", 0.01)
+    store = Store()
+    batcher = store.batcher(flights=3)
+    late = asyncio.create_task(batcher.submit([1]))
+    await store.began.wait()
+    store.began.clear()
+    next_one = asyncio.create_task(batcher.submit([2]))
+    await store.began.wait()
+    assert store.flushed == [[1], [2]]
+    store.may_end.set()
+    assert [await late, await next_one] == [[2], [4]]
+    assert await batcher.submit([3]) == [6]
+
+
 @pytest.mark.parametrize("by", ["callers", "rows"])
 async def test_after_a_flight_that_calls_have_shared_the_next_waits_for_others(
     monkeypatch: pytest.MonkeyPatch, by: str
