@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: a few scenarios a day, drawn by the date, with few jobs.
+"""The short form of `make chaos`: a few scenarios a day, drawn by the date, with few jobs; half of them are `long`.
 
 CHAOS_SEED=20260131 draws those of another day. A failure prints how to run it again alone.
 """
@@ -11,25 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.chaos.runner import run
 from tests.chaos.scenarios import Scenario, scenarios
 
 DRAWN = 4
+NOT_LONG = 2
 SEED = int(os.environ.get("CHAOS_SEED") or f"{datetime.now(UTC):%Y%m%d}")
 KEPT = Path(__file__).parents[2] / "build" / "chaos"
 # The 2 s of I6 are judged by `make chaos`; here other tests load the machine.
 EXPIRY_SLACK_S = 30.0
 
 
-def drawn() -> list[Scenario]:
+def drawn() -> list[ParameterSet]:
     """The scenarios of this seed."""
     able = [one for one in scenarios().values() if one.in_short_form]
-    return random.Random(SEED).sample(able, DRAWN)
+    return [
+        pytest.param(
+            one, id=f"{one.name}-{SEED}", marks=[pytest.mark.long] if i >= NOT_LONG else []
+        )
+        for i, one in enumerate(random.Random(SEED).sample(able, DRAWN))
+    ]
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("scenario", drawn(), ids=lambda one: f"{one.name}-{SEED}")
+@pytest.mark.parametrize("scenario", drawn())
 async def test_the_promise_holds(scenario: Scenario) -> None:
     result = await run(
         scenario,

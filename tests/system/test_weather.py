@@ -252,6 +252,7 @@ async def serves(address: str) -> bool:
     return True
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_under_load_surfaces_nothing(
     processes: Processes, migrated_database_url: str
 ) -> None:
@@ -353,6 +354,7 @@ async def all_of_busy_done(client: AsyncClient, count: int) -> None:
     await eventually(done, within_s=60)
 
 
+@pytest.mark.long
 async def test_an_outage_of_the_only_server_costs_no_running_job_its_lease(
     processes: Processes, migrated_database_url: str, notes: Callable[[], list[dict[str, Any]]]
 ) -> None:

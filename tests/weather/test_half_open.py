@@ -28,6 +28,7 @@ from tests.weather.workers import BareStream
 NOTICED_WITHIN_S = 15.0 + 10.0
 
 
+@pytest.mark.long
 async def test_both_ends_of_a_half_open_stream_notice(
     migrated_database_url: str, start_server: ServerFactory
 ) -> None:
