@@ -47,7 +47,9 @@ class JobHandlers:
         self, request: job_service_pb2.EnqueueRequest
     ) -> job_service_pb2.EnqueueResponse:
         """Stores one job."""
-        job = convert_in.sound_job(request.job) or _judged(request.job)
+        job = convert_in.sound_job(request.job) or _judge("job.", request.job)
+        if isinstance(job, InvalidField):
+            raise job
         (error,) = await self._enqueuer.enqueue([job])
         if error is not None:
             raise error
@@ -60,7 +62,10 @@ class JobHandlers:
         check = Checker()
         check.count("jobs", len(request.jobs), 1, limits.BATCH_ITEMS_MAX)
         check.raise_if_refused()
-        judged = [convert_in.sound_job(job) or _judge(i, job) for i, job in enumerate(request.jobs)]
+        judged = [
+            convert_in.sound_job(job) or _judge(f"jobs[{i}].", job)
+            for i, job in enumerate(request.jobs)
+        ]
         sound = [job for job in judged if isinstance(job, NewJob)]
         errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
         response = job_service_pb2.EnqueueBatchResponse()
@@ -173,14 +178,7 @@ def _filter(
     )
 
 
-def _judged(job: job_pb2.NewJob) -> NewJob:
-    check = Checker("job.")
-    new = convert_in.new_job(check, job)
-    check.raise_if_refused()
-    return new
-
-
-def _judge(i: int, job: job_pb2.NewJob) -> NewJob | InvalidField:
-    check = Checker(f"jobs[{i}].")
+def _judge(at: str, job: job_pb2.NewJob) -> NewJob | InvalidField:
+    check = Checker(at)
     new = convert_in.new_job(check, job)
     return InvalidField(check.violations) if check.violations else new

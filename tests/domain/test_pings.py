@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 import pytest
@@ -63,5 +62,7 @@ async def test_pings_do_not_pile_up_for_a_client_that_does_not_read(
     events = workers.events(opened, PING_S)
     await anext(events)
     await eventually_so(lambda: opened._events)
-    await asyncio.sleep(3 * PING_S)
+    read = workers.events(OpenSession(Session(2, 1, 30_000), ("work",), 1), PING_S)
+    for _ in range(3):
+        await anext(read)
     assert list(opened._events) == [Pinged()]
