@@ -35,6 +35,7 @@ from atlasqueue_server.store.statements import statement
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 Connection = AsyncConnection[Row]
+Cursor = psycopg.AsyncCursor[Row]
 
 SESSION_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
@@ -224,16 +225,14 @@ def _hang_up(connection: AsyncConnection[Any], seconds: float, then: Callable[[]
             twin.shutdown(socket.SHUT_RDWR)
 
 
-async def send(
-    connection: Connection, name: str, params: Params | None = None
-) -> psycopg.AsyncCursor[Row]:
+async def send(connection: Connection, name: str, params: Params | None = None) -> Cursor:
     """Sends one statement; within a pipeline its rows are fetched later."""
     cursor = connection.cursor(binary=True)
     await cursor.execute(statement(name), params)
     return cursor
 
 
-async def fetch(cursor: psycopg.AsyncCursor[Row]) -> list[Row]:
+async def fetch(cursor: Cursor) -> list[Row]:
     """The rows of a statement; none for one that returns nothing."""
     # Not by `description`, which makes an object of each column.
     if cursor.pgresult is None or not cursor.pgresult.nfields:

@@ -16,6 +16,7 @@ from atlasqueue_server.store.database import (
     TRANSIENT_TRIES,
     Connection,
     Contended,
+    Cursor,
     Database,
     Row,
     fetch,
@@ -223,32 +224,40 @@ async def _heartbeat(
     by_queue: dict[str, list[HeldJob]] = defaultdict(list)
     for job in sorted(held, key=lambda j: j.job_id):
         by_queue[job.queue].append(job)
-    async with database.connection() as connection, connection.transaction():
-        rows = await fetch(
-            await send(
-                connection,
-                "extend_session_if_live",
-                {
-                    "session_id": session_id,
-                    "epoch": epoch,
-                    "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
-                    "present_within_s": limits.PRESENT_WITHIN_S,
-                },
-            )
+    # One pipeline is one transaction: nothing here may ask for a Sync before its end.
+    async with database.connection() as connection, connection.pipeline():
+        extend = await send(
+            connection,
+            "extend_session_if_live",
+            {
+                "session_id": session_id,
+                "epoch": epoch,
+                "visibility_timeout_ms": limits.VISIBILITY_TIMEOUT_S_DEFAULT * 1000,
+                "present_within_s": limits.PRESENT_WITHIN_S,
+            },
         )
+        rows = await extend.fetchall()
         if not rows:
             return None
         visibility_timeout_ms, streaming, queues = rows[0]
-        lost: list[LeaseName] = []
-        cancel: list[LeaseName] = []
-        reconciled: list[tuple[str, str, State]] = []
+        fences = (fence_floor, last_fence)
+        reconciles: dict[str, Cursor] = {}
+        classifies: dict[str, Cursor] = {}
         for queue in sorted({*queues, *by_queue}):
             jobs = by_queue.get(queue, [])
-            fences = (fence_floor, last_fence)
-            reconciled += await _reconcile(connection, session_id, queue, jobs, fences)
+            reconciles[queue] = await _reconcile(connection, session_id, queue, jobs, fences)
             if jobs:
-                await _save_checkpoints(connection, queue, jobs)
-                await _classify(connection, session_id, queue, jobs, lost, cancel)
+                classifies[queue] = await _save_and_classify(connection, session_id, queue, jobs)
+    reconciled = [
+        (queue, job_id, State(state))
+        for queue, cursor in reconciles.items()
+        for job_id, state in await fetch(cursor)
+    ]
+    lost: list[LeaseName] = []
+    cancel: list[LeaseName] = []
+    for queue, cursor in classifies.items():
+        for job_id, fence, is_lost in await fetch(cursor):
+            (lost if is_lost else cancel).append(LeaseName(queue, job_id, fence))
     return Extended(visibility_timeout_ms, streaming, lost, cancel, reconciled)
 
 
@@ -258,8 +267,8 @@ async def _reconcile(
     queue: str,
     jobs: Sequence[HeldJob],
     fences: tuple[int, int],
-) -> list[tuple[str, str, State]]:
-    cursor = await send(
+) -> Cursor:
+    return await send(
         connection,
         "reconcile_jobs_if_not_held",
         {
@@ -271,7 +280,6 @@ async def _reconcile(
             "arrives_within_s": limits.ARRIVES_WITHIN_S,
         },
     )
-    return [(queue, job_id, State(state)) for job_id, state in await fetch(cursor)]
 
 
 async def release_undelivered(
@@ -284,7 +292,9 @@ async def release_undelivered(
     return [(queue, job_id, State(state)) for queue, job_id, state in rows]
 
 
-async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[HeldJob]) -> None:
+async def _save_and_classify(
+    connection: Connection, session_id: int, queue: str, jobs: Sequence[HeldJob]
+) -> Cursor:
     told = [j for j in jobs if (j.percent, j.note, j.checkpoint) != (None, None, None)]
     if told:
         await send(
@@ -299,17 +309,7 @@ async def _save_checkpoints(connection: Connection, queue: str, jobs: Sequence[H
                 "data": [j.checkpoint for j in told],
             },
         )
-
-
-async def _classify(
-    connection: Connection,
-    session_id: int,
-    queue: str,
-    jobs: Sequence[HeldJob],
-    lost: list[LeaseName],
-    cancel: list[LeaseName],
-) -> None:
-    cursor = await send(
+    return await send(
         connection,
         "classify_held_jobs",
         {
@@ -319,8 +319,6 @@ async def _classify(
             "fences": arrays.bigints([j.fence for j in jobs]),
         },
     )
-    for job_id, fence, is_lost in await fetch(cursor):
-        (lost if is_lost else cancel).append(LeaseName(queue, job_id, fence))
 
 
 class SessionRow(NamedTuple):

@@ -109,8 +109,10 @@ async def test_both_processes_serve_one_port_and_one_may_die(
         assert worker.stop() == 0
 
     assert parent.stop() == 0
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", int(parent.address.rpartition(":")[2])))
+    # Not by a bind, which fails for a minute after the server has closed a connection first (TIME_WAIT):
+    # it showed once in ten runs of the suite.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(parent.address.rpartition(":")[2])))
     assert events(parent, "processes_stopped")
 
 
