@@ -116,13 +116,7 @@ class Application:
             max_connection_age_s=config.max_connection_age_seconds,
             write_timeout_s=config.write_timeout_seconds,
         )
-        self._grpc = GrpcServer(
-            rpcs,
-            self._database_is_there,
-            self.metrics,
-            options=options,
-            interceptors=traces.interceptors(),
-        )
+        self._grpc = GrpcServer(rpcs, self._database_is_there, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None

@@ -1,12 +1,11 @@
-"""Traces of the server: RPCs by opentelemetry-instrumentation-grpc, commits and statements by its own spans.
+"""Traces of the server: RPCs by opentelemetry-instrumentation-grpc (rpc/spans.py), commits and statements by its own spans.
 
     producer ─▶ JobService/Enqueue ─▶ commit enqueue ─▶ enqueue_jobs_if_new
                 JobService/Enqueue ──────link──▲   calls that share a commit: one is its parent
 
 Off unless the OTEL_* variables ask for it; then nothing of OpenTelemetry is imported, and each statement
 pays one comparison. On, a statement outside of all traces pays a look for a context: there are several a
-report, so they cost as much as the spans do. Long streams have no spans: they would never end, and be
-exported when it is too late.
+report, so they cost as much as the spans do.
 """
 
 from __future__ import annotations
@@ -19,12 +18,6 @@ from atlasqueue.tracing import provider_from_environment
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
-
-# Streams, and what is asked again and again by machines.
-NOT_TRACED: Final = frozenset({"Lease", "WatchJob", "Watch", "Check", "ServerReflectionInfo"})
-
-# Of no trace of their own, since each speaks of many jobs; within a trace of the caller they have spans.
-TRACED_WITHIN: Final = frozenset({"Report", "Heartbeat", "LeaseOnce"})
 
 _tracer: Tracer | None = None
 _provider: Any = None
@@ -54,24 +47,9 @@ def shutdown() -> None:
     _tracer = _provider = None
 
 
-def interceptors() -> list[Any]:
-    """For the gRPC server."""
-    if _provider is None:
-        return []
-    from opentelemetry.instrumentation.grpc import aio_server_interceptor
-
-    intercept: Any = aio_server_interceptor
-    return [intercept(_provider, filter_=_has_span)]
-
-
-def _has_span(call: Any) -> bool:
-    """Whether an RPC, by its grpc.HandlerCallDetails, gets a span."""
-    method = call.method.rpartition("/")[2]
-    if method in NOT_TRACED:
-        return False
-    if method in TRACED_WITHIN:
-        return any(key == "traceparent" for key, _ in call.invocation_metadata or ())
-    return True
+def provider() -> Any:
+    """The tracer provider; None: nothing is traced."""
+    return _provider
 
 
 def recording() -> Span | None:

@@ -75,7 +75,7 @@ class Batcher(Generic[T, R]):
         self._flights: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def submit(self, items: Sequence[T]) -> list[R]:
+    async def submit(self, items: Sequence[T]) -> Sequence[R]:
         """The flush's answer for each item, in order.
 
         Raises what the flush raised, Overloaded when too many rows wait, ShuttingDown after close.
@@ -85,10 +85,10 @@ class Batcher(Generic[T, R]):
         if self._pending_rows + len(items) > PENDING_ROWS_MAX:
             raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
         if len(items) == 1:
-            return list(await asyncio.shield(self._add(items)))
+            return await self._add(items)
         futures = [self._add(chunk) for chunk in self._chunks(items)]
         answers: list[R] = []
-        for outcome in await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True):
+        for outcome in await asyncio.gather(*futures, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
             answers.extend(outcome)

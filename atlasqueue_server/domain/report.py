@@ -42,7 +42,7 @@ class Reporter:
             verb="report",
         )
 
-    async def report(self, outcomes: Sequence[Outcome]) -> list[Reported]:
+    async def report(self, outcomes: Sequence[Outcome]) -> Sequence[Reported]:
         """What became of each outcome. A repeat of one that was stored is ALREADY_APPLIED."""
         self._journal.called_report(len(outcomes))
         return await self._batcher.submit(outcomes)

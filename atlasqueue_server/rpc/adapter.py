@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import MalformedMessage, Overloaded
+from atlasqueue_server.rpc import spans
 from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.errors import RpcFailure, grpc_code, to_status
 from atlasqueue_server.rpc.write_watch import WriteWatch
@@ -32,14 +33,20 @@ Request = Message | MalformedMessage
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def generic_handlers(
+async def generic_handlers(
     rpcs: Sequence[Rpc], write_timeout_s: float = WRITE_TIMEOUT_S
 ) -> list[grpc.GenericRpcHandler]:
     """One generic handler a service, for `server.add_generic_rpc_handlers`."""
     watch = WriteWatch(write_timeout_s)
     return [
         grpc.method_handlers_generic_handler(
-            service, {rpc.descriptor.name: _method_handler(rpc, watch) for rpc in members}
+            service,
+            {
+                rpc.descriptor.name: await spans.dressed(
+                    f"/{service}/{rpc.descriptor.name}", _method_handler(rpc, watch)
+                )
+                for rpc in members
+            },
         )
         for service, members in groupby(
             rpcs, lambda rpc: rpc.descriptor.containing_service.full_name

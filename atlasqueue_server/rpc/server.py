@@ -82,11 +82,9 @@ class GrpcServer:
         metrics: Metrics,
         *,
         options: GrpcOptions = _DEFAULT_OPTIONS,
-        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         self._rpcs = tuple(rpcs)
         self._options = options
-        self._interceptors = tuple(interceptors)
         self._services = sorted({rpc.descriptor.containing_service.full_name for rpc in self._rpcs})
         self._health = Health(self._services, probe, metrics)
         self._server: grpc.aio.Server | None = None
@@ -100,11 +98,10 @@ class GrpcServer:
             BindError: the address cannot be listened on.
             StartupError: a TLS file cannot be read.
         """
-        server = grpc.aio.server(
-            interceptors=list(self._interceptors),
-            options=self._options.channel_arguments(reuse_port),
+        server = grpc.aio.server(options=self._options.channel_arguments(reuse_port))
+        server.add_generic_rpc_handlers(
+            await generic_handlers(self._rpcs, self._options.write_timeout_s)
         )
-        server.add_generic_rpc_handlers(generic_handlers(self._rpcs, self._options.write_timeout_s))
         add(self._health.servicer, server)
         names = [*self._services, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)

@@ -40,5 +40,6 @@ async def test_it_is_one_transaction(database: Database, connection: Any, factor
     assert await execute(connection, EXPIRES_AT, id=lease.session_id) == [(before,)]
     assert await execute(connection, "select * from atlasqueue.checkpoints") == []
     extended = await heartbeat(database, lease.session_id, 1, [held], lease.fence)
-    assert extended is not None and not extended.lost
+    assert extended is not None
+    assert not extended.lost
     assert [(before,)] < await execute(connection, EXPIRES_AT, id=lease.session_id)

@@ -11,9 +11,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from atlasqueue_server import traces
+from atlasqueue_server.rpc import spans
 from tests.plugins.processes import ROOT, Processes
 from tests.tracing.receiver import Receiver, Span
 from tests.waiting import eventually
@@ -166,10 +168,11 @@ async def test_one_trace_from_python_through_go_to_python(
     assert {call.parent for call in calls} == {by_python.id, second["id"]}
 
 
-def test_nothing_is_traced_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_traced_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     assert not traces.configure()
-    assert traces.interceptors() == []
+    handler: spans.Handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: None)
+    assert await spans.dressed("/atlasqueue.v1.JobService/Enqueue", handler) is handler
     assert traces.recording() is None
     assert traces.statements(["ping"]) is traces.commit("report", 1, [])
