@@ -22,6 +22,8 @@ TOLD_BYTES_MAX = 2 * 1024 * 1024
 
 # Within so long a job of another queue with a lower fence may still arrive.
 SETTLE_S = 2.0
+# As last fence: nothing is on its way any more, and whatever is not held goes back.
+NOTHING_ON_ITS_WAY = 2**63 - 1
 
 
 class Held:
@@ -34,6 +36,7 @@ class Held:
         # (when, the highest fence by then) of late, and the highest fence from before.
         self._arrivals: deque[tuple[float, int]] = deque()
         self._settled_fence = 0
+        self._ended = False
         self._uncertain = False
 
     def add(self, jobs: Iterable[JobContext]) -> None:
@@ -67,7 +70,12 @@ class Held:
             settled_at = time.monotonic() - SETTLE_S
             while self._arrivals and self._arrivals[0][0] <= settled_at:
                 self._settled_fence = self._arrivals.popleft()[1]
-            return list(self._jobs.values()), self._settled_fence
+            last_fence = NOTHING_ON_ITS_WAY if self._ended else self._settled_fence
+            return list(self._jobs.values()), last_fence
+
+    def no_more_arrive(self) -> None:
+        """The worker's last stream has ended: what the server has sent and is not here will not come."""
+        self._ended = True
 
     def _note_arrival(self) -> None:
         # One entry a tenth of a second, dated at its end.

@@ -34,6 +34,7 @@ ANSWERED = {
 FLUSH_S = 5.0
 HEALTH_S = 0.25
 TELL_S = 5.0
+GOODBYE_S = 2.0
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -167,7 +168,9 @@ class Worker:
             failed = next((t.exception() for t in (stream, reporter) if t in done), None)
             stream.cancel()
             await asyncio.gather(stream, return_exceptions=True)
+            self.held.no_more_arrive()
             await self._drain()
+            await self._say_goodbye()
         finally:
             for task in (stream, stopping, reporter, *beside):
                 task.cancel()
@@ -193,6 +196,8 @@ class Worker:
 
     async def _drain(self) -> None:
         log.info("draining", running=len(self.executor.running), grace_s=self.grace)
+        if self._session.named()[0]:
+            self._heartbeater.beat_now(lambda: None)
         drain = asyncio.create_task(self.executor.drain(self.grace))
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,15 +211,26 @@ class Worker:
         except TimeoutError:
             log.warning("outcomes_not_reported", held=len(self.held.snapshot()[0]))
 
+    async def _say_goodbye(self) -> None:
+        """Jobs that the server sent while the stream ended go back now, not when the session is over."""
+        if self._session.named()[0] and not self._superseded:
+            await self._beat_within(GOODBYE_S)
+
     async def _tell(self) -> None:
         """Returns when a heartbeat has brought what handlers have told, or when none can for a while."""
-        told = asyncio.Event()
-        self._heartbeater.beat_now(lambda: self._from_thread(told.set))
-        try:
-            async with asyncio.timeout(TELL_S):
-                await told.wait()
-        except TimeoutError:
+        if not await self._beat_within(TELL_S):
             log.warning("checkpoints_not_told")
+
+    async def _beat_within(self, seconds: float) -> bool:
+        """Whether a heartbeat that is sent at once was answered in time."""
+        answered = asyncio.Event()
+        self._heartbeater.beat_now(lambda: self._from_thread(answered.set))
+        try:
+            async with asyncio.timeout(seconds):
+                await answered.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _from_thread(self, action: object) -> None:
         if self._loop is not None and callable(action) and not self._loop.is_closed():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.model.jobs import HeldJob
+from atlasqueue_server.model.limits import NOTHING_ON_ITS_WAY
 from atlasqueue_server.store import sessions as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.sessions import Extended, IdleSession
@@ -55,7 +56,7 @@ class Heartbeats:
             if idle is None or not idle.leased:
                 return idle
         extended = await store.heartbeat(self._database, session_id, epoch, held, last_fence, floor)
-        if extended is not None:
+        if extended is not None and last_fence < NOTHING_ON_ITS_WAY:
             self._looked(session_id, min((job.fence - 1 for job in held), default=last_fence))
         return extended
 

@@ -1,4 +1,8 @@
-"""What ties this server to the others: it says that it lives, and passes signals both ways."""
+"""What ties this server to the others: it says that it lives, and passes signals both ways.
+
+A server that is alone tells nobody, which under load saves fifty transactions a second. It hears of others when
+they join, or when it next says that it lives.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,9 @@ class Links:
         self._signals = signals
         self._server_id = server_id
         self._address = self._version = ""
+        # Whether no other server was seen of late.
+        self.alone = False
+        signals.joined.append(self._somebody_joined)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, address: str, version: str) -> None:
@@ -44,20 +51,34 @@ class Links:
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 while (message := self._signals.take_message(self._server_id)) is not None:
-                    await store.notify(self._database, message)
+                    await self._tell(message)
                 await store.forget_server(self._database, self._server_id)
 
     async def _say_alive(self) -> None:
+        self._signals.server_joined()
         while True:
-            await store.record_server(self._database, self._server_id, self._address, self._version)
+            self.alone = not await store.record_server(
+                self._database,
+                self._server_id,
+                self._address,
+                self._version,
+                limits.PRESENT_WITHIN_S,
+            )
             await asyncio.sleep(limits.PRESENCE_S)
+
+    def _somebody_joined(self) -> None:
+        self.alone = False
+
+    async def _tell(self, message: str) -> None:
+        if not self.alone:
+            await store.notify(self._database, message)
 
     async def _send(self) -> None:
         while True:
             message = await self._signals.next_message(self._server_id)
             # A signal that cannot be sent is dropped: the poll finds what it would have told.
             with contextlib.suppress(Unavailable):
-                await store.notify(self._database, message)
+                await self._tell(message)
             await asyncio.sleep(NOTIFY_INTERVAL_S)
 
     async def _receive(self) -> None:

@@ -1,7 +1,8 @@
 """What one part of the cluster tells another so that nobody has to wait for the next poll.
 
 Within a process a signal is a function call. Between servers it is one coalesced NOTIFY per server at
-most every 20 ms, in a transaction of its own, because NOTIFY takes a database-wide lock at commit.
+most every 20 ms, in a transaction of its own, because NOTIFY takes a database-wide lock at commit; a server
+that is alone sends none.
 Every signal is a hint: losing all of them costs latency only, since everything is polled as well.
 """
 
@@ -21,7 +22,7 @@ NOTIFY_INTERVAL_S = 0.02
 # PostgreSQL refuses messages of 8000 bytes; the rest is for the envelope.
 MESSAGE_BYTES_MAX = 7000
 # What is said first when there is more to say than a message holds.
-URGENCY = ("vacant", "cancel", "reopened", "lost", "freed", "queue", "ready")
+URGENCY = ("joined", "vacant", "cancel", "reopened", "lost", "freed", "queue", "ready")
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Signals:
     moved: list[Callable[[str], None]] = field(default_factory=list)
     reopened: list[Callable[[int, int], None]] = field(default_factory=list)
     vacant: list[Callable[[], None]] = field(default_factory=list)
+    joined: list[Callable[[], None]] = field(default_factory=list)
     _out: dict[str, dict[str, None]] = field(default_factory=dict)
     _something: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +73,10 @@ class Signals:
         """The leader has resigned; told to the other servers only."""
         self._send("vacant", "")
 
+    def server_joined(self) -> None:
+        """This server listens from now on; told to the other servers only."""
+        self._send("joined", "")
+
     def queue_updated(self, queue: str) -> None:
         """A queue was paused, resumed or given another policy."""
         _call(self.queue_changed, queue)
@@ -97,17 +103,23 @@ class Signals:
             session_id, epoch = entry.split(" ")
             for reopened in self.reopened:
                 reopened(int(session_id), int(epoch))
-        if "vacant" in parsed:
-            for vacant in self.vacant:
-                vacant()
+        for kind, told in (("joined", self.joined), ("vacant", self.vacant)):
+            if kind in parsed:
+                for listener in told:
+                    listener()
         for entry in parsed.get("cancel", ()):
             session_id, queue, job_id, fence = entry.split(" ")
-            for listener in self.cancel:
-                listener(int(session_id), LeaseName(queue, job_id, int(fence)))
+            for cancel in self.cancel:
+                cancel(int(session_id), LeaseName(queue, job_id, int(fence)))
 
     def _send(self, kind: str, item: str) -> None:
         self._out.setdefault(kind, {})[item] = None
         self._something.set()
+
+    @property
+    def has_more_to_say(self) -> bool:
+        """Whether something waits to be told to the other servers."""
+        return any(self._out.values())
 
     async def next_message(self, own_id: str) -> str:
         """The next message for the other servers, once there is something to say."""

@@ -71,6 +71,8 @@ LEADER_LEASE_S_MIN: Final = 0.5
 LEADER_LEASE_S_MAX: Final = 60.0
 # A follower tries so often, whatever the lease: a new leader is there within lease + 1 s.
 LEADER_POLL_S: Final = 0.25
+# As last fence of a heartbeat: the worker stops, and nothing is on its way to it any more.
+NOTHING_ON_ITS_WAY: Final = 2**63 - 1
 # A server says that it lives so often, and is taken for gone when it has not for so long.
 PRESENCE_S: Final = 1.0
 PRESENT_WITHIN_S: Final = 5.0

@@ -11,7 +11,13 @@ from typing import NamedTuple
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.store.database import CONNECTION_SETTINGS, Database, hung_up_after, send
+from atlasqueue_server.store.database import (
+    CONNECTION_SETTINGS,
+    Database,
+    fetch,
+    hung_up_after,
+    send,
+)
 from atlasqueue_server.store.statements import statement
 
 CHANNEL = "atlasqueue"
@@ -39,12 +45,22 @@ async def ping(database: Database) -> datetime:
     return clock
 
 
-async def record_server(database: Database, server_id: str, address: str, version: str) -> None:
-    """This server lives; its clock is compared with the database's on the way."""
+async def record_server(
+    database: Database, server_id: str, address: str, version: str, present_within_s: float
+) -> bool:
+    """This server lives; whether others were seen within so many seconds. Its clock is compared with the
+    database's on the way."""
+    params: dict[str, object] = {
+        "server_id": server_id,
+        "address": address,
+        "version": version,
+        "present_within_s": present_within_s,
+    }
     async with database.connection() as connection:
         # Only now: waiting for a connection is no fault of the clock.
-        params = {"server_id": server_id, "address": address, "version": version}
-        await send(connection, "record_server", params | {"clock_s": time.time()})
+        params["clock_s"] = time.time()
+        [(others,)] = await fetch(await send(connection, "record_server", params))
+    return bool(others)
 
 
 async def forget_server(database: Database, server_id: str) -> None:

@@ -1,4 +1,4 @@
--- This server lives; and how far its clock is ahead of the database's.
+-- This server lives; and how far its clock is ahead of the database's. Returns whether other servers live.
 insert into atlasqueue.servers (server_id, address, version, clock_offset_ms)
 values (
     %(server_id)s, %(address)s, %(version)s,
@@ -6,3 +6,8 @@ values (
 )
 on conflict (server_id) do update
 set seen_at = clock_timestamp(), clock_offset_ms = excluded.clock_offset_ms
+returning exists (
+    select from atlasqueue.servers s
+    where s.server_id <> %(server_id)s
+        and s.seen_at > clock_timestamp() - %(present_within_s)s * interval '1 s'
+)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	settle = 2 * time.Second
 	// Arrivals are noted once in so long.
 	noteEvery = 100 * time.Millisecond
+	// As last fence: nothing is on its way any more, and whatever is not held goes back.
+	nothingOnItsWay = math.MaxInt64
 )
 
 // held is what the worker holds: from the event that brought a job until its report is answered. The stream
@@ -26,6 +29,7 @@ type held struct {
 	// The highest fence by the end of each tenth of a second of late, and that from before.
 	arrivals     []arrival
 	settledFence int64
+	ended        bool
 	uncertain    bool
 }
 
@@ -92,7 +96,17 @@ func (h *held) snapshot() ([]*Job, int64) {
 	for _, job := range h.jobs {
 		jobs = append(jobs, job)
 	}
+	if h.ended {
+		return jobs, nothingOnItsWay
+	}
 	return jobs, h.settledFence
+}
+
+// noMoreArrive after the worker's last stream has ended: what the server has sent and is not here will not come.
+func (h *held) noMoreArrive() {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.ended = true
 }
 
 // highest fence that has arrived in this session.

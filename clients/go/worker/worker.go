@@ -23,6 +23,7 @@ import (
 const (
 	flushMax    = 5 * time.Second
 	tellMax     = 5 * time.Second
+	goodbyeMax  = 2 * time.Second
 	healthEvery = 250 * time.Millisecond
 )
 
@@ -189,6 +190,10 @@ func (w *Worker) Run(ctx context.Context) error {
 // finish lets handlers end and reports be answered.
 func (w *Worker) finish() {
 	w.log.Info("draining", "running", w.executor.running.Load(), "grace", w.grace)
+	w.held.noMoreArrive()
+	if w.hasSession() {
+		w.heartbeater.beatNow()
+	}
 	grace, cancel := context.WithTimeout(context.Background(), w.grace)
 	defer cancel()
 	drained := make(chan struct{})
@@ -207,6 +212,25 @@ func (w *Worker) finish() {
 		jobs, _ := w.held.snapshot()
 		w.log.Warn("outcomes_not_reported", "held", len(jobs))
 	}
+	w.sayGoodbye()
+}
+
+// sayGoodbye, so that jobs that the server sent while the stream ended go back now, not when the session is over.
+func (w *Worker) sayGoodbye() {
+	if !w.hasSession() {
+		return
+	}
+	timer := time.NewTimer(goodbyeMax)
+	defer timer.Stop()
+	select {
+	case <-w.heartbeater.beatNow():
+	case <-timer.C:
+	}
+}
+
+func (w *Worker) hasSession() bool {
+	id, _ := w.session.named()
+	return id != 0 && !w.superseded.Load()
 }
 
 func (w *Worker) watchHealth(ctx context.Context) {

@@ -601,7 +601,9 @@ class HeartbeatRequest(_message.Message):
     epoch: _builtins.int
     """Required. The epoch of the newest stream."""
     last_fence: _builtins.int
-    """The highest fence that has reached the worker in this session; 0 if none."""
+    """The highest fence that has reached the worker in this session; 0 if none. 2^63 - 1 when its last stream has
+    ended because it stops: nothing is on its way any more, and whatever it does not hold goes back at once.
+    """
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldJob]:
         """Every job that the worker holds, until its Report is answered. At most 10 000; one lease at most once.

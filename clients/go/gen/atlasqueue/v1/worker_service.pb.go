@@ -1128,7 +1128,8 @@ type HeartbeatRequest struct {
 	// Every job that the worker holds, until its Report is answered. At most 10 000; one lease at most once.
 	// No message over 4 MiB: what does not fit of progress and checkpoints goes with the next heartbeat.
 	Held []*HeldJob `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
-	// The highest fence that has reached the worker in this session; 0 if none.
+	// The highest fence that has reached the worker in this session; 0 if none. 2^63 - 1 when its last stream has
+	// ended because it stops: nothing is on its way any more, and whatever it does not hold goes back at once.
 	LastFence     int64 `protobuf:"varint,4,opt,name=last_fence,json=lastFence,proto3" json:"last_fence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
