@@ -34,8 +34,10 @@ from atlasqueue_worker.session import Session
 
 OUTCOMES_MAX = 1000
 CALLS_MAX = 3
-# So many outcomes are worth a call of their own beside those that are out.
-BESIDE_MIN = 250
+# A quarter of the slots, within these bounds, is worth a call of its own beside those that are out: fewer would cost
+# more calls than they gain, and with more than that the slots of a small worker wait for one call.
+BESIDE_MIN = 64
+BESIDE_MAX = 250
 BYTES_MAX = 3 * 1024 * 1024
 CALL_TIMEOUT_S = 10.0
 REFUSED = "OutcomeRefused"
@@ -55,12 +57,14 @@ class Reporter:
         session: Session,
         held: Held,
         on_answer: Callable[[JobOutcome, worker_service_pb2.ReportResult], None],
+        slots: int = 1,
     ) -> None:
         self._servers = list(servers)
         self._tls = tls
         self._session = session
         self._held = held
         self._on_answer = on_answer
+        self._beside_min = max(BESIDE_MIN, min(BESIDE_MAX, slots // 4))
         self._current = 0
         self._channel: grpc.aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -91,7 +95,7 @@ class Reporter:
 
     async def _send_on(self) -> None:
         while True:
-            while len(self._pending) < (BESIDE_MIN if self._calls_out else 1):
+            while len(self._pending) < (self._beside_min if self._calls_out else 1):
                 await self._change()
             self._calls_out += 1
             try:

@@ -102,7 +102,7 @@ class Worker:
         self._superseded = False
         self._session = Session()
         self.held = Held()
-        self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered)
+        self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered, slots)
         self._metrics = metrics
         report: Callable[[JobOutcome], None] = self.reporter.report
         dresses: list[Dress] = []

@@ -30,8 +30,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ROWS_MAX = 1000
-# So many rows are worth a flight of their own beside those that are out.
-BESIDE_MIN = 250
+# So many rows are worth a flight of their own beside those that are out: with 250 a worker of 256 slots had one
+# report out at a time, and half of the slots waited.
+BESIDE_MIN = 64
 # After so long a flight is late.
 LATE_S = 0.1
 # A flight waits for others as long as the last one was out for each so many calls that shared it …

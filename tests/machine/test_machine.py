@@ -22,14 +22,14 @@ from tests.machine.machine import STEPS, run
 from tests.machine.real import Real
 
 SEEDS_VARIABLE = "ATLASQUEUE_MODEL_SEEDS"
-SEEDS_SHORT = 80
+SEEDS_SHORT = 40
 # Each shard can run on a core of its own.
 SHARDS = 2
 SQL = Path(statements.__file__).parent / "sql"
 
 # What each shard of the short run must meet for its silence to mean anything. Some of it is rare, and which
 # verbs fixed seeds draw changes with the code: it takes further turns until it has met all.
-TURNS_MAX = 5
+TURNS_MAX = 10
 MET = """
     enqueue stored, enqueue conflict, lease, promote moved, redrive, purge, reopen, reopen not live,
     heartbeat, heartbeat not live, heartbeat told lost, reconcile, cancel requested, cancel cancelled, cancel many,
@@ -70,13 +70,17 @@ class Broken(NamedTuple):
 
 BROKEN = [
     Broken("complete_jobs_if_fenced", " and l.fence = u.fence"),
-    Broken("lose_sessions_if_leader", "term = %(term)s and holder = %(holder)s and "),
+    # Random verbs meet these two rarely.
+    pytest.param(
+        Broken("lose_sessions_if_leader", "term = %(term)s and holder = %(holder)s and "),
+        marks=[pytest.mark.long, pytest.mark.timeout(600)],
+        id="lose_sessions_if_leader, term",
+    ),
     Broken(
         "lose_sessions_if_leader",
         "and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'",
     ),
     Broken("expire_leases_if_leader", "where s.lost\n        and", "where"),
-    # Random verbs meet it rarely.
     pytest.param(
         Broken("cancel_jobs_if_open", "not l.cancel_requested", "true"),
         marks=[pytest.mark.long, pytest.mark.timeout(600)],

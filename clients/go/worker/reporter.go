@@ -17,8 +17,10 @@ import (
 const (
 	outcomesMax = 1000
 	callsMax    = 3
-	// So many outcomes are worth a call of their own beside those that are out.
-	besideMin = 250
+	// A quarter of the slots, within these bounds, is worth a call of its own beside those that are out: fewer would
+	// cost more calls than they gain, and with more than that the slots of a small worker wait for one call.
+	besideMin = 64
+	besideMax = 250
 	// How long outcomes gather while other jobs run, and how often is looked whether they still do.
 	gatherMax       = 2 * time.Millisecond
 	gatherTurn      = 200 * time.Microsecond
@@ -41,6 +43,8 @@ type reporter struct {
 	onAnswer func(*pb.JobOutcome, *pb.ReportResult)
 	// How many handlers run.
 	running func() int64
+	// How many outcomes are worth a call of their own beside those that are out.
+	worth int
 
 	mutex    sync.Mutex
 	pending  []*pb.JobOutcome
@@ -52,7 +56,7 @@ type reporter struct {
 func (r *reporter) report(outcome *pb.JobOutcome) {
 	r.mutex.Lock()
 	r.pending = append(r.pending, outcome)
-	enough := len(r.pending) == 1 || len(r.pending) == besideMin
+	enough := len(r.pending) == 1 || len(r.pending) == r.worth
 	r.mutex.Unlock()
 	if enough {
 		signal(r.changed)
@@ -86,7 +90,7 @@ func (r *reporter) worthACall() bool {
 	defer r.mutex.Unlock()
 	least := 1
 	if r.callsOut > 0 {
-		least = besideMin
+		least = r.worth
 	}
 	return len(r.pending) >= least && r.callsOut < callsMax
 }

@@ -13,7 +13,7 @@ func TestACallGoesBesideOthersOnlyWithALargeBatch(t *testing.T) {
 	}{
 		{0, 0, false}, {1, 0, true}, {besideMin - 1, 1, false}, {besideMin, 1, true}, {besideMin, callsMax, false},
 	} {
-		r := &reporter{callsOut: each.callsOut, pending: make([]*pb.JobOutcome, each.pending)}
+		r := &reporter{worth: besideMin, callsOut: each.callsOut, pending: make([]*pb.JobOutcome, each.pending)}
 		if r.worthACall() != each.worth {
 			t.Errorf("%d outcomes with %d calls out", each.pending, each.callsOut)
 		}

@@ -121,6 +121,7 @@ func assemble(app *App, chosen settings, addresses []string) *Worker {
 	w.reporter = &reporter{
 		servers: way(), session: w.session, held: w.held, log: w.log, onAnswer: w.answered,
 		changed: make(chan struct{}, 1), emptied: make(chan struct{}, 1),
+		worth: max(besideMin, min(besideMax, chosen.slots/4)),
 	}
 	w.executor = &executor{
 		handlers: app.wrapped(), held: w.held, report: w.reporter.report, tell: w.tell, log: w.log,
