@@ -1,6 +1,6 @@
 """What ties this server to the others: it says that it lives, and passes signals both ways.
 
-A server that is alone tells nobody, which under load saves fifty transactions a second. It hears of others when
+A server that is alone tells nobody, which under load saves up to fifty transactions a second. It hears of others when
 they join, or when it next says that it lives.
 """
 

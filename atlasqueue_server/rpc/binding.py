@@ -81,7 +81,7 @@ class Rpc:
 class _Observed:
     """Counts a call around its handler, and says RpcFailure for what the handler raised.
 
-    A class, since a generator as context manager is a tenth of what the server adds to an empty RPC.
+    A class, since every call would pay for a generator as context manager.
     """
 
     __slots__ = ("_rpc", "_started", "_transport")
