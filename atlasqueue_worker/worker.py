@@ -196,7 +196,7 @@ class Worker:
 
     async def _drain(self) -> None:
         log.info("draining", running=len(self.executor.running), grace_s=self.grace)
-        if self._session.named()[0]:
+        if self._has_session:
             self._heartbeater.beat_now(lambda: None)
         drain = asyncio.create_task(self.executor.drain(self.grace))
         hurry = asyncio.create_task(self._hurry.wait())
@@ -213,8 +213,12 @@ class Worker:
 
     async def _say_goodbye(self) -> None:
         """Jobs that the server sent while the stream ended go back now, not when the session is over."""
-        if self._session.named()[0] and not self._superseded:
+        if self._has_session:
             await self._beat_within(GOODBYE_S)
+
+    @property
+    def _has_session(self) -> bool:
+        return self._session.named()[0] != 0 and not self._superseded
 
     async def _tell(self) -> None:
         """Returns when a heartbeat has brought what handlers have told, or when none can for a while."""
