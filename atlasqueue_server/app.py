@@ -177,7 +177,7 @@ class Application:
             await self._grpc.stop(0)
             await self.database.close()
             raise
-        self.links.start(address(host, self.grpc_port), VERSION)
+        await self.links.start(address(host, self.grpc_port), VERSION)
         self._looking = supervise.start("checkup", self.checkup.run)
         self._election = supervise.start("leader", self.leader.run)
         self._lagging = supervise.start("loop_lag", self._lag.run)

@@ -36,9 +36,11 @@ class Links:
         signals.joined.append(self._somebody_joined)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, address: str, version: str) -> None:
-        """Begins; `address` is what the cluster shows."""
+    async def start(self, address: str, version: str) -> None:
+        """Begins; `address` is what the cluster shows, from the moment this returns if the database answers."""
         self._address, self._version = address, version
+        with contextlib.suppress(Unavailable):
+            await self._record()
         self._tasks = [
             supervise.start("presence", self._say_alive),
             supervise.start("notify", self._send),
@@ -57,14 +59,17 @@ class Links:
     async def _say_alive(self) -> None:
         self._signals.server_joined()
         while True:
-            self.alone = not await store.record_server(
-                self._database,
-                self._server_id,
-                self._address,
-                self._version,
-                limits.PRESENT_WITHIN_S,
-            )
+            await self._record()
             await asyncio.sleep(limits.PRESENCE_S)
+
+    async def _record(self) -> None:
+        self.alone = not await store.record_server(
+            self._database,
+            self._server_id,
+            self._address,
+            self._version,
+            limits.PRESENT_WITHIN_S,
+        )
 
     def _somebody_joined(self) -> None:
         self.alone = False

@@ -44,7 +44,7 @@ async def test_a_server_that_is_alone_tells_nobody_until_another_joins(
     heard: list[str] = []
     other.ready.append(heard.append)
     links = Links(database, one, "one")
-    links.start("127.0.0.1:1", "0")
+    await links.start("127.0.0.1:1", "0")
     await eventually_so(lambda: links.alone)
     del told[:]
     one.jobs_ready(["mail"])
@@ -52,7 +52,7 @@ async def test_a_server_that_is_alone_tells_nobody_until_another_joins(
     assert told == []
 
     joining = Links(database, other, "other")
-    joining.start("127.0.0.1:2", "0")
+    await joining.start("127.0.0.1:2", "0")
     await eventually_so(lambda: not links.alone and not joining.alone)
 
     def other_hears() -> bool:
@@ -63,3 +63,12 @@ async def test_a_server_that_is_alone_tells_nobody_until_another_joins(
     await joining.stop()
     await eventually_so(lambda: links.alone)
     await links.stop()
+
+
+async def test_a_server_that_has_started_is_in_the_cluster(database: Database) -> None:
+    """It showed once in CI: of two processes that said that they serve, GetCluster knew one."""
+    links = Links(database, Signals(), "one")
+    await links.start("127.0.0.1:1", "0")
+    rows = await cluster.get_cluster(database, 60)
+    await links.stop()
+    assert [row.server_id for row in rows] == ["one"]
