@@ -7,7 +7,7 @@
     events: {…}, count    so many events that fit have come so far
     open: gate            lets the handlers go on that wait for it
     server: kill | stop | start
-    link: reset | silence | heal
+    link: reset | silence | mute (only what the server says is held up) | heal
     executor: freeze | thaw
     rival: patience | lease | complete | supersede | session
 
@@ -74,7 +74,9 @@ class Player:
             await self._leave()
 
     async def _leave(self) -> None:
-        """Nothing of the case goes on."""
+        """Nothing of the case goes on, and the link carries what comes after it."""
+        if any("link" in step for step in self._case.steps):
+            self._stage.link.heal()
         for task in self._background.values():
             task.cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
@@ -213,6 +215,8 @@ class Player:
                 self._stage.link.reset()
             case "silence":
                 self._stage.link.silence()
+            case "mute":
+                self._stage.link.silence(answers_only=True)
             case "heal":
                 self._stage.link.heal()
             case other:

@@ -14,7 +14,12 @@ from tests.conformance.stage import Stage
 from tests.conformance.suite import Suite, command_of, not_catching
 
 # Of those that are played alone, the ones that take no restart of the server.
-SHORT = {"superseded", "stale_fence", "connection_reset"}
+SHORT = {
+    "superseded",
+    "stale_fence",
+    "connection_reset",
+    "drain_gives_back_what_is_on_its_way",
+}
 
 
 async def failures(url: str, directory: Path, executor: str, cases: list[Case]) -> dict[str, str]:
