@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
 from atlasqueue_worker import tracing
 from atlasqueue_worker.app import App, AppNotFound, load_app
+from atlasqueue_worker.garbage import collect_rarely
 from atlasqueue_worker.metrics import WorkerMetrics
 from atlasqueue_worker.worker import Worker
 
@@ -197,10 +197,7 @@ def configure_logs(level: str, style: str) -> None:
 
 
 def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | None = None) -> int:
-    # Jobs come by the hundred and form no cycles: with the default threshold the collector walks them
-    # over and over.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    collect_rarely()
 
     async def work() -> None:
         worker = make_worker()

@@ -28,6 +28,7 @@ from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState
 from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name
+from atlasqueue_worker.tracing import TRACEPARENT
 
 # A runner lets the event loop breathe after so long, even if its handlers never wait.
 TURN_S = 0.005
@@ -65,12 +66,19 @@ class Executor:
         report: Callable[[JobOutcome], None],
         tell: Callable[[], Awaitable[None]],
         dresses: Sequence[Dress] = (),
+        spans: Dress | None = None,
     ) -> None:
         self._report = report
         self._tell = tell
         self._telling: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="atlasqueue-job")
         self._registrations = prepared(app, self._threads, dresses)
+        # By kind, for the few jobs that are traced.
+        self._traced = {
+            kind: spans(of_kind.handler, of_kind.is_async)
+            for kind, of_kind in self._registrations.items()
+            if spans
+        }
         self._context = contextvars.copy_context()
         self._jobs: dict[int, JobContext] = {}
         self._waiting: deque[tuple[Handler, JobContext]] = deque()
@@ -96,10 +104,13 @@ class Executor:
                 self._set_aside(job)
                 continue
             self._jobs[job.fence] = job
+            handler = registration.handler
+            if self._traced and TRACEPARENT in job.headers:
+                handler = self._traced[job.kind]
             if registration.is_async:
-                self._waiting.append((registration.handler, job))
+                self._waiting.append((handler, job))
             else:
-                self._waiting_plain.append((registration.handler, job))
+                self._waiting_plain.append((handler, job))
                 plain += 1
         if self._jobs:
             self._idle.clear()
@@ -161,8 +172,11 @@ class Executor:
             job.bind(loop, None)
             while task.cancelling():
                 task.uncancel()
-            if contextvars.copy_context() != untouched:
+            now = contextvars.copy_context()
+            if now != untouched:
                 break
+            # Put back is equal, but only the same is compared at a glance.
+            untouched = now
             if loop.time() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = loop.time() + TURN_S

@@ -111,12 +111,11 @@ class Worker:
             dresses.append(metrics.timed)
             report = metrics.counting(report, self.held)
         self._traced = tracing.runs()
-        if self._traced is not None:
-            dresses.append(self._traced.dress)
         # An unconfigured structlog lets everything through: a line a job is for who asked for it.
         if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
             report = logging_outcomes(report, self.held, self._session)
-        self.executor = Executor(app, slots, report, self._tell, dresses)
+        spans = self._traced.dress if self._traced else None
+        self.executor = Executor(app, slots, report, self._tell, dresses, spans)
         terms = worker_service_pb2.LeaseRequest(
             queues=list(queues or app.queues), slots=slots, worker=name or default_name()
         )

@@ -23,6 +23,7 @@ from typing import Any
 import uvloop
 
 from atlasqueue_worker import App, JobContext, Worker, tracing
+from atlasqueue_worker.garbage import collect_rarely
 from benchmarks.load.payloads import KIND, QUEUE, age_us
 from benchmarks.load.protocol import Stdio
 from benchmarks.load.shared_count import SharedCount
@@ -78,6 +79,7 @@ async def _until(
 def _child(options: argparse.Namespace, handled: Any, index: int) -> None:
     """Another worker process; the parent ends it."""
     app = _app(handled, index, None, options.hold)
+    collect_rarely()
     uvloop.run(Worker(app, options.address, slots=options.slots, queues=[QUEUE]).run())
 
 
@@ -122,6 +124,8 @@ def main() -> None:
     options = parser.parse_args()
     # Nothing, unless the OTEL_* variables ask for it.
     tracing.configure()
+    # As `atlasqueue-worker run`.
+    collect_rarely()
     stdio = Stdio()
     handled = multiprocessing.RawArray("q", options.workers) if options.workers > 1 else [0]
     spawn = multiprocessing.get_context("spawn")

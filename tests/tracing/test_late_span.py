@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from atlasqueue_worker import JobContext, tracing
+from atlasqueue_worker import App, JobContext, tracing
+from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.testing import fake_job
 from atlasqueue_worker.tracing import Runs
 from tests.waiting import eventually_so
@@ -125,3 +126,26 @@ async def test_spans_are_made_in_time_and_at_the_end(traced: Traced) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert len(traced.spans()) == 2
+
+
+async def test_only_jobs_with_a_traceparent_have_spans(traced: Traced) -> None:
+    app = App()
+    ran: list[str] = []
+
+    @app.job("resize")
+    async def _(job: JobContext) -> None:
+        ran.append(job.job_id)
+
+    async def nothing_to_tell() -> None: ...
+
+    reported: list[object] = []
+    executor = Executor(app, 2, reported.append, nothing_to_tell, spans=traced.runs.dress)
+    with_it = fake_job("resize", headers={"traceparent": TRACEPARENT}, deliveries=2)
+    others = [fake_job("resize", fence=2), fake_job("resize", headers={"lang": "en"}, fence=3)]
+    executor.start([others[0], with_it, others[1]])
+    await eventually_so(lambda: len(reported) == 3)
+    assert ran == [others[0].job_id, with_it.job_id, others[1].job_id]
+    traced.runs.make()
+    (span,) = traced.spans()
+    assert span.attributes["messaging.message.id"] == with_it.job_id
+    assert span.attributes["atlasqueue.delivery"] == 2

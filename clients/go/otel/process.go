@@ -51,7 +51,7 @@ func begin(ctx context.Context, tracer trace.Tracer, job *worker.Job) (context.C
 
 // processAttributes follow the semantic conventions for messaging.
 func processAttributes(job *worker.Job) []attribute.KeyValue {
-	return []attribute.KeyValue{
+	attributes := []attribute.KeyValue{
 		attribute.String("messaging.system", "atlasqueue"),
 		attribute.String("messaging.operation.name", "process"),
 		attribute.String("messaging.operation.type", "process"),
@@ -60,6 +60,9 @@ func processAttributes(job *worker.Job) []attribute.KeyValue {
 		attribute.String("atlasqueue.kind", job.Kind),
 		attribute.Int64("atlasqueue.fence", job.Fence),
 		attribute.Int("atlasqueue.attempt", job.Attempt),
-		attribute.Int("atlasqueue.delivery", job.Deliveries),
 	}
+	if job.Deliveries > 1 {
+		attributes = append(attributes, attribute.Int("atlasqueue.delivery", job.Deliveries))
+	}
+	return attributes
 }
