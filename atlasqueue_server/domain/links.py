@@ -18,6 +18,7 @@ from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store import cluster as store
 from atlasqueue_server.store.database import Database
 
+FIRST_WORDS_S = 5.0
 LAST_WORDS_S = 2.0
 
 log = structlog.get_logger("atlasqueue.links")
@@ -33,19 +34,22 @@ class Links:
         self._address = self._version = ""
         # Whether no other server was seen of late.
         self.alone = False
+        # The cluster shows this server.
+        self._seen = asyncio.Event()
         signals.joined.append(self._somebody_joined)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, address: str, version: str) -> None:
-        """Begins; `address` is what the cluster shows, from the moment this returns if the database answers."""
+        """Begins; `address` is what the cluster shows, from when this returns, unless the database is slow."""
         self._address, self._version = address, version
-        with contextlib.suppress(Unavailable):
-            await self._record()
         self._tasks = [
             supervise.start("presence", self._say_alive),
             supervise.start("notify", self._send),
             supervise.start("listen", self._receive),
         ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WORDS_S):
+                await self._seen.wait()
 
     async def stop(self) -> None:
         """Ends, says what is left to say, and takes the server's row away."""
@@ -59,17 +63,15 @@ class Links:
     async def _say_alive(self) -> None:
         self._signals.server_joined()
         while True:
-            await self._record()
+            self.alone = not await store.record_server(
+                self._database,
+                self._server_id,
+                self._address,
+                self._version,
+                limits.PRESENT_WITHIN_S,
+            )
+            self._seen.set()
             await asyncio.sleep(limits.PRESENCE_S)
-
-    async def _record(self) -> None:
-        self.alone = not await store.record_server(
-            self._database,
-            self._server_id,
-            self._address,
-            self._version,
-            limits.PRESENT_WITHIN_S,
-        )
 
     def _somebody_joined(self) -> None:
         self.alone = False
