@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -65,10 +67,26 @@ async def test_a_server_that_is_alone_tells_nobody_until_another_joins(
     await links.stop()
 
 
-async def test_a_server_that_has_started_is_in_the_cluster(database: Database) -> None:
+async def test_a_server_that_has_started_is_in_the_cluster(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It showed once in CI: of two processes that said that they serve, GetCluster knew one."""
+    may_record = asyncio.Event()
+    record = cluster.record_server
+
+    async def record_late(*what: Any) -> bool:
+        await may_record.wait()
+        return await record(*what)
+
+    monkeypatch.setattr(cluster, "record_server", record_late)
     links = Links(database, Signals(), "one")
-    await links.start("127.0.0.1:1", "0")
-    rows = await cluster.get_cluster(database, 60)
-    await links.stop()
-    assert [row.server_id for row in rows] == ["one"]
+    starting = asyncio.create_task(links.start("127.0.0.1:1", "0"))
+    try:
+        started, _ = await asyncio.wait({starting}, timeout=0.1)
+        assert not started
+        may_record.set()
+        await starting
+        rows = await cluster.get_cluster(database, 60)
+        assert [row.server_id for row in rows] == ["one"]
+    finally:
+        await links.stop()
