@@ -41,7 +41,11 @@ MET = """
 
 
 @pytest.mark.timeout(0 if SEEDS_VARIABLE in os.environ else 400)
-@pytest.mark.parametrize("shard", range(SHARDS))
+# Other tests walk the same code; to follow it here takes a third of the time.
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "shard", [pytest.param(n, marks=pytest.mark.long if n else ()) for n in range(SHARDS)]
+)
 def test_the_store_does_what_the_model_does(real: Real, shard: int) -> None:
     seeds = max(1, int(os.environ.get(SEEDS_VARIABLE, SEEDS_SHORT)) // SHARDS)
     chosen = SEEDS_VARIABLE in os.environ

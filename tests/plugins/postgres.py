@@ -39,6 +39,12 @@ KIND_VARIABLE = "ATLASQUEUE_TEST_POSTGRES"
 CONTAINER_IMAGE = "postgres:18"
 # Test data need not survive a power cut.
 UNSAFE_FAST = {"fsync": "off", "full_page_writes": "off"}
+# From 18 on, where the platform has it: 50 ms a database instead of 80.
+COPY_BY_THE_KERNEL = """
+    select set_config(name, 'clone', false)
+      from pg_settings
+     where name = 'file_copy_method' and 'clone' = any(enumvals)
+"""
 OLD_BINARIES = (
     Path("/usr/lib/postgresql/15/bin"),
     Path("/usr/pgsql-15/bin"),
@@ -130,6 +136,7 @@ def create_database(server_url: str, template: str | None = None) -> str:
         sql.Identifier(name), sql.Identifier(template or "template1")
     )
     with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(COPY_BY_THE_KERNEL)
         connection.execute(statement)
     return with_database(server_url, name)
 
