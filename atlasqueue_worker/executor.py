@@ -166,7 +166,10 @@ class Executor:
                     )
             except SystemExit as error:
                 self._failed(job, _no_exit(error))
-            except Exception as error:
+            except (KeyboardInterrupt, GeneratorExit):
+                # Meant for the worker, and for this coroutine.
+                raise
+            except BaseException as error:
                 self._failed(job, error)
             runner.job = None
             job.bind(loop, None)
@@ -195,7 +198,8 @@ class Executor:
         except SystemExit as error:
             done: Callable[[JobContext, Any], None] = self._failed
             value = _no_exit(error)
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is, of this thread nobody else hears, and the job would be held for ever.
             done = self._failed
             value = error
         else:
@@ -214,7 +218,7 @@ class Executor:
         ended(outcome, Release() if self._draining else Cancel("cancelled"))
         self._ended(job, outcome)
 
-    def _failed(self, job: JobContext, error: Exception) -> None:
+    def _failed(self, job: JobContext, error: BaseException) -> None:
         outcome = _outcome(job)
         ended(outcome, _unless_drained(job, error))
         log.info(

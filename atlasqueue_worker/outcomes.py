@@ -73,7 +73,8 @@ def _delta(value: timedelta | float | None) -> timedelta | None:
 def encode_result(value: Any) -> bytes:
     """A handler's return value as bytes: None is empty, bytes as they are, text as UTF-8, else JSON.
 
-    Raises TypeError for what JSON cannot hold.
+    Raises TypeError for what JSON cannot hold, RecursionError for what is nested too deep, and what the value's own
+    methods raise.
     """
     if value is None:
         return b""
@@ -90,7 +91,8 @@ def completed(outcome: JobOutcome, value: Any) -> JobOutcome:
         return ended(outcome, value)
     try:
         result = encode_result(value)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # Too deep for JSON, or with a method that raises what it likes.
         outcome.reject.error.CopyFrom(job_error(error))
         return outcome
     if len(result) > RESULT_BYTES_MAX:

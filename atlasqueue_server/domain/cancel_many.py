@@ -1,7 +1,8 @@
 """cancel by filter: the jobs of a queue that fit are found page by page and cancelled by the hundred.
 
 A job moves while it is looked for, so the filter alone proves nothing: the statement that cancels checks
-the state again, and what it skipped because another verb held it is looked for once more.
+the state again, and what it skipped because another verb held it is looked for once more. What is held for
+longer is left to the caller's next call, which begins with the same page.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.model.errors import Overloaded
 from atlasqueue_server.model.jobs import JobFilter, LeaseName
 from atlasqueue_server.model.states import OPEN, State
 from atlasqueue_server.store.database import Database
@@ -54,16 +56,23 @@ class ManyCanceller:
     async def cancel(
         self, queue: str, wanted: JobFilter, token: PageToken, *, dry_run: bool
     ) -> CancelledJobs:
-        """One call's worth: cancelled, or with `dry_run` what would be. Raises QueueNotFound."""
+        """One call's worth: cancelled, or with `dry_run` what would be.
+
+        Raises QueueNotFound; Overloaded when others hold the jobs and nothing was done.
+        """
         await self._queues.get(queue)
         states = OPEN if wanted.state is None else {wanted.state}
         done = CancelledJobs(following=token)
         for _ in range(CHUNKS_MAX):
-            assert done.following is not None
-            ids, done.following = await self._jobs.ids(queue, wanted, CHUNK, done.following)
-            await self._cancel(queue, [job_id for job_id, _ in ids], states, done, dry_run)
-            if done.following is None:
+            ids, following = await self._jobs.ids(queue, wanted, CHUNK, token)
+            if await self._cancel(queue, [job_id for job_id, _ in ids], states, done, dry_run):
+                if not (done.cancelled or done.requested):
+                    raise Overloaded("others hold these jobs; repeat with backoff")
                 break
+            done.following = following
+            if following is None:
+                break
+            token = following
         return done
 
     async def _cancel(
@@ -73,19 +82,21 @@ class ManyCanceller:
         states: Collection[State],
         done: CancelledJobs,
         dry_run: bool,
-    ) -> None:
+    ) -> Collection[str]:
+        """Those that were not reached because another verb held them."""
         left = set(job_ids)
         for _ in range(TRIES_MAX):
             found = await find_open_jobs(self._database, queue, sorted(left), states)
             if dry_run:
                 done.cancelled += [job_id for job_id, is_leased in found if not is_leased]
                 done.requested += [job_id for job_id, is_leased in found if is_leased]
-                return
+                return ()
             # What is final or dead by now, or has left the state that was asked for, is passed over.
             left = {job_id for job_id, _ in found}
             if not left:
-                return
+                return ()
             left -= await self._cancel_found(queue, left, states, done)
+        return left
 
     async def _cancel_found(
         self, queue: str, job_ids: set[str], states: Collection[State], done: CancelledJobs

@@ -276,8 +276,11 @@ class Dispatcher:
             self.tell_cancel(opened, lease)
 
     def tell_cancel(self, opened: OpenSession, lease: LeaseName) -> None:
-        """Tells a worker of a cancel, once."""
-        if lease.fence not in opened.cancels_told:
+        """Tells a worker of a cancel, once, of a job that it has or that is on its way to it.
+
+        A cancel may be known here before the lease is: the next look finds it again.
+        """
+        if lease.fence in opened.fences and lease.fence not in opened.cancels_told:
             opened.cancels_told.add(lease.fence)
             opened.push(CancelAsked(lease))
 
@@ -303,7 +306,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Stops the lanes and waits for what they began, as long as the database answers."""
-        for lane, _ in self._lanes.values():
+        for lane, _ in list(self._lanes.values()):
             await lane.quiesce()
         await supervise.stop(*(task for _, task in self._lanes.values()))
         self._lanes.clear()

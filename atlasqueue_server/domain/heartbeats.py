@@ -2,9 +2,10 @@
 
 Idle workers are the many: their heartbeats gather for a moment, the longer the more sessions there are,
 and are one statement together. A session that holds jobs, or has leases on record, is looked at by
-itself. Where it was looked at before, the leases below the lowest that it held then are gone for good;
-a floor keeps the next look from walking their dead entries, which vacuum cannot remove behind a pinned
-xmin. Now and then a look goes without the floor, in case that a row was locked by another verb.
+itself. Where it was looked at before, the leases below the lowest that it held then, and not above the
+highest that had reached it, are gone for good; a floor keeps the next look from walking their dead entries,
+which vacuum cannot remove behind a pinned xmin. Now and then a look goes without the floor, in case that a
+row was locked by another verb.
 
     nothing held ──▶ gather ──▶ extend_sessions_if_live ──▶ nothing leased: answered
                                                         └─▶ leased ─▶ ┐
@@ -23,6 +24,7 @@ from atlasqueue_server.store import sessions as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.sessions import Extended, IdleSession
 
+EPOCH_MAX = 2**62
 GATHER_S_A_SESSION = 0.0004
 GATHER_S_MAX = 0.4
 BEATS_BETWEEN_FULL_LOOKS = 30
@@ -57,7 +59,15 @@ class Heartbeats:
                 return idle
         extended = await store.heartbeat(self._database, session_id, epoch, held, last_fence, floor)
         if extended is not None and last_fence < NOTHING_ON_ITS_WAY:
-            self._looked(session_id, min((job.fence - 1 for job in held), default=last_fence))
+            # What is above last_fence was on its way then, and may never have arrived.
+            self._looked(session_id, min([last_fence, *(job.fence - 1 for job in held)]))
+        return extended
+
+    async def keep_alive(self, session_id: int) -> Extended | None:
+        """Extends a session, whatever its epoch, and looks at nothing that it holds; None: it is lost."""
+        # No lease has so high a fence, so that none is looked for.
+        idle = IdleSession(session_id, EPOCH_MAX, NOTHING_ON_ITS_WAY)
+        (extended,) = await self._idle.submit([idle])
         return extended
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -290,8 +290,10 @@ class Lane:
             self._watermarks[row.priority].record(now, row.seq)
             if row.kind is not None:
                 by_session[row.session_id].append(row)
-        for session in dict.fromkeys(chosen):
-            leased = by_session.pop(session.session_id, [])
+        for session, slots in Counter(chosen).items():
+            # Two that wait may be of one session: each gets no more than it asked for.
+            of_session = by_session[session.session_id]
+            leased, by_session[session.session_id] = of_session[:slots], of_session[slots:]
             if leased and session.ended:
                 self._give_back(self.queue, leased)
             elif leased:

@@ -10,20 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from atlasqueue_server.domain.dispatch import Dispatcher
-from atlasqueue_server.domain.heartbeats import Heartbeats
+from atlasqueue_server.domain.heartbeats import EPOCH_MAX, Heartbeats
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.sessions import Event, JobsLeased, OpenSession, Pinged
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.errors import SessionLost, SessionSuperseded, ShuttingDown
+from atlasqueue_server.model.errors import (
+    SessionLost,
+    SessionSuperseded,
+    ShuttingDown,
+    Unavailable,
+)
 from atlasqueue_server.model.jobs import HeldJob, Session
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import sessions as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeasedRow
 
-EPOCH_MAX = 2**62
 # How long LeaseOnce waits for its first look even if it was asked not to wait.
 FIRST_LOOK_S = 2.0
 # How long it waits for the next batch of a queue that has more.
@@ -154,9 +158,9 @@ class Workers:
         jobs: list[tuple[str, LeasedRow]] = []
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(wait_s, FIRST_LOOK_S)):
+                async with asyncio.timeout(FIRST_LOOK_S):
                     await opened.looked.wait()
-            event = await opened.next_event(wait_s)
+            event = await self._first_event(opened, wait_s)
             while isinstance(event, JobsLeased):
                 jobs += [(event.queue, row) for row in event.rows]
                 more = self._dispatcher.has_backlog(opened) and self._fits(jobs)
@@ -168,6 +172,23 @@ class Workers:
             raise
         finally:
             self._dispatcher.remove(opened)
+
+    async def _first_event(self, opened: OpenSession, wait_s: float) -> Event | None:
+        """The first event of a poll. While it waits the open call is the session's sign of life: who has called does
+        not even know a new session yet. Raises SessionLost.
+        """
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + wait_s
+        timeout_s = opened.session.visibility_timeout_ms / 1000
+        beat_s = timeout_s / limits.HEARTBEATS_PER_VISIBILITY_TIMEOUT
+        while not opened.ended and ends_at - clock() > beat_s:
+            if (event := await opened.next_event(beat_s)) is not None:
+                return event
+            # Without a database nothing expires either.
+            with contextlib.suppress(Unavailable):
+                if not await self.heartbeats.keep_alive(opened.session_id):
+                    raise await self._why_not_live(opened.session_id, EPOCH_MAX)
+        return await opened.next_event(max(0.0, ends_at - clock()))
 
     def _fits(self, jobs: list[tuple[str, LeasedRow]]) -> bool:
         return sum(row.wire_bytes for _, row in jobs) < limits.MESSAGE_CUT_BYTES

@@ -1,8 +1,9 @@
 """prune: finished jobs by the day, dead letters by age; and the days to come.
 
 days of finished:   … kept 7 days … │ today │ tomorrow, the day after: made ahead
-a day past its retention: bodies, failures and checkpoints go in bounded batches, then the day is
-dropped whole.
+a day past its retention: bodies, failures and checkpoints go in bounded batches, in one walk over all that is
+due, then the day is dropped whole. A walk counts for one term and one date: under another term, or when at midnight
+another day is due, it begins again, or bodies would stay behind that nothing finds any more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
 BATCH = 1000
+START = ("", NIL)
 
 
 class Partitions(Loop):
@@ -56,12 +58,15 @@ class Prune(Loop):
         super().__init__()
         self._database = database
         self._journal = journal or Journal()
-        self._after = ("", NIL)
+        self._walk: tuple[Term, date] | None = None
+        self._after = START
 
     async def tick(self, term: Term) -> bool:
         """A batch of finished jobs and one of dead letters; drops the days that are empty of bodies."""
         existing, today = await store.list_finished_partitions(self._database)
         before = today - timedelta(days=limits.FINISHED_RETENTION_DAYS)
+        if self._walk != (term, before):
+            self._walk, self._after = (term, before), START
         more = await self._prune_bodies(term, before)
         if not more:
             await self._drop_days(term, existing, before)
@@ -80,7 +85,7 @@ class Prune(Loop):
             self._journal.pruned(
                 await store.prune_bodies_if_leader(self._database, term, queue, job_ids, before)
             )
-        self._after = found[-1] if len(found) == BATCH else ("", NIL)
+        self._after = found[-1] if len(found) == BATCH else START
         return len(found) == BATCH
 
     async def _drop_days(self, term: Term, existing: list[str], before: date) -> None:
@@ -89,4 +94,9 @@ class Prune(Loop):
                 self._database, term, name
             ):
                 log.info("day_pruned", partition=name)
-        await store.delete_default_finished_if_leader(self._database, term, before, BATCH)
+        # All of them: what is left would be walked over again before the next batch.
+        deleted = BATCH
+        while deleted == BATCH:
+            deleted = await store.delete_default_finished_if_leader(
+                self._database, term, before, BATCH
+            )

@@ -9,6 +9,8 @@ waiter holds a snapshot open, which blocks CREATE INDEX CONCURRENTLY for as long
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -94,7 +96,7 @@ async def migrate(database_url: str) -> MigrationReport:
     DatabaseUnavailable.
     """
     await _refuse_pooler(database_url)
-    async with await _connect(database_url) as connection:
+    async with _connected(database_url) as connection:
         while not await _try_lock(connection):
             # Polled on purpose, see above.
             await asyncio.sleep(LOCK_POLL_S)
@@ -105,14 +107,28 @@ async def migrate(database_url: str) -> MigrationReport:
                 f"the database's role {connection.info.user} may not do that: {error}. Grant it CREATE on "
                 f"the database, or migrate as another role"
             ) from error
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise MigrationError(
+                f"the database is read-only, a standby perhaps: {error}. Migrate the primary"
+            ) from error
         finally:
-            await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
+            if not connection.closed:
+                await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
 
 
 async def status(database_url: str) -> MigrationReport:
     """What migrate would do. Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable."""
-    async with await _connect(database_url) as connection:
+    async with _connected(database_url) as connection:
         return await _status(connection)
+
+
+@asynccontextmanager
+async def _connected(database_url: str) -> AsyncIterator[Connection]:
+    async with await _connect(database_url) as connection:
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"the database broke off: {error}; run it again") from error
 
 
 async def _connect(database_url: str) -> Connection:

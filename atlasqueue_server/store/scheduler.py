@@ -226,11 +226,10 @@ async def prune_bodies_if_leader(
 
 async def delete_default_finished_if_leader(
     database: Database, term: Term, before: date, batch: int
-) -> None:
-    """Deletes old finished rows that no day covers."""
-    await database.run(
-        "delete_default_finished_if_leader", term.params | {"before": before, "batch": batch}
-    )
+) -> int:
+    """Deletes old finished rows that no day covers; how many."""
+    params = term.params | {"before": before, "batch": batch}
+    return len(await database.run("delete_default_finished_if_leader", params))
 
 
 async def prune_dead_letters_if_leader(

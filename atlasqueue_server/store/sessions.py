@@ -239,47 +239,29 @@ async def _heartbeat(
         rows = await extend.fetchall()
         if not rows:
             return None
-        visibility_timeout_ms, streaming, queues = rows[0]
-        fences = (fence_floor, last_fence)
-        reconciles: dict[str, Cursor] = {}
-        classifies: dict[str, Cursor] = {}
-        for queue in sorted({*queues, *by_queue}):
-            jobs = by_queue.get(queue, [])
-            reconciles[queue] = await _reconcile(connection, session_id, queue, jobs, fences)
-            if jobs:
-                classifies[queue] = await _save_and_classify(connection, session_id, queue, jobs)
-    reconciled = [
-        (queue, job_id, State(state))
-        for queue, cursor in reconciles.items()
-        for job_id, state in await fetch(cursor)
-    ]
+        visibility_timeout_ms, streaming = rows[0]
+        reconcile = await send(
+            connection,
+            "reconcile_jobs_if_not_held",
+            {
+                "session_id": session_id,
+                "fence_floor": fence_floor,
+                "last_fence": last_fence,
+                "held_fences": arrays.bigints([j.fence for j in held]),
+                "arrives_within_s": limits.ARRIVES_WITHIN_S,
+            },
+        )
+        classifies = {
+            queue: await _save_and_classify(connection, session_id, queue, jobs)
+            for queue, jobs in sorted(by_queue.items())
+        }
+    reconciled = [(queue, job_id, State(state)) for queue, job_id, state in await fetch(reconcile)]
     lost: list[LeaseName] = []
     cancel: list[LeaseName] = []
     for queue, cursor in classifies.items():
         for job_id, fence, is_lost in await fetch(cursor):
             (lost if is_lost else cancel).append(LeaseName(queue, job_id, fence))
     return Extended(visibility_timeout_ms, streaming, lost, cancel, reconciled)
-
-
-async def _reconcile(
-    connection: Connection,
-    session_id: int,
-    queue: str,
-    jobs: Sequence[HeldJob],
-    fences: tuple[int, int],
-) -> Cursor:
-    return await send(
-        connection,
-        "reconcile_jobs_if_not_held",
-        {
-            "session_id": session_id,
-            "queue": queue,
-            "fence_floor": fences[0],
-            "last_fence": fences[1],
-            "held_fences": arrays.bigints([j.fence for j in jobs]),
-            "arrives_within_s": limits.ARRIVES_WITHIN_S,
-        },
-    )
 
 
 async def release_undelivered(

@@ -250,3 +250,20 @@ async def test_an_id_that_is_stored_already_is_answered_as_ever(process: Process
     assert isinstance(error, JobIdConflict)
     assert await _delivered(opened) == [job.job_id]
     assert opened.credit == opened.slots - 1
+
+
+async def test_a_session_may_end_while_the_process_closes(process: Process) -> None:
+    """Its lane went while the lanes were walked, and the rest of the stop was left undone."""
+    await process.waiting_worker()
+    lane = process.dispatcher.free_lane(QUEUE)
+    assert lane
+    await process.queues.ensure(["post"])
+    other = process.dispatcher.add(
+        await Factory(process.database, "post").session(), ("post",), 1, streaming=True
+    )
+    with lane.flight():
+        closing = asyncio.create_task(process.dispatcher.close())
+        await asyncio.sleep(0)
+        process.dispatcher.remove(other)
+    await closing
+    assert process.dispatcher.lanes == 0

@@ -138,5 +138,20 @@ async def test_a_flight_that_is_cancelled_gives_its_credit_back(
         await eventually_so(lambda: backlog.asked == [BATCH_MIN] * 2)
 
 
+async def test_two_that_wait_for_one_session_get_no_more_than_they_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two polls of one session at once: the first got what both had asked for, the other nothing."""
+    backlog = Backlog(monkeypatch, jobs=3)
+    backlog.answer.set()
+    async with running(slots=2) as lane:
+        (first,) = lane.sessions
+        second = OpenSession(first.session, first.queues, 1)
+        lane.sessions[second] = None
+        await eventually_so(lambda: backlog.asked)
+        assert (len(first.fences), len(second.fences)) == (2, 1)
+        assert (first.credit, second.credit) == (0, 0)
+
+
 def _ignore(*_: object) -> None:
     return

@@ -142,17 +142,10 @@ class Model:
         if session.lost or epoch < session.epoch:
             return None
         session.silent = 0
-        queues = {*session.queues, *(h.lease.key.queue for h in held)}
-        names = {(h.lease.key.queue, h.lease.fence) for h in held}
-
-        def not_held(key: Key, job: Job) -> bool:
-            return (
-                key.queue in queues
-                and job.fence <= last_fence
-                and (key.queue, job.fence) not in names
-            )
-
-        reconciled = self._give_back(not_held, session_id)
+        fences = {h.lease.fence for h in held}
+        reconciled = self._give_back(
+            lambda _, job: job.fence <= last_fence and job.fence not in fences, session_id
+        )
         for at in held:
             job = self._leased_as(at.lease)
             if job is not None and at.percent is not None:

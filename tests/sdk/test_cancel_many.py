@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import grpc
 import pytest
 
 from atlasqueue import AsyncClient, InvalidField, JobState, NewJob, QueueNotFound
-from atlasqueue.v1 import worker_service_pb2
+from atlasqueue.v1 import job_service_pb2, worker_service_pb2
 from atlasqueue_server.domain import cancel_many, jobs
 from tests.plugins.server import RunningServer
 
@@ -97,3 +98,28 @@ async def test_what_is_wrong_is_said(server: RunningServer) -> None:
             await client.cancel_many("nowhere")
         with pytest.raises(InvalidField, match="SCHEDULED, READY or LEASED"):
             await client.cancel_many(QUEUE, state=JobState.DEAD)
+
+
+async def test_what_another_verb_holds_is_left_to_the_next_page(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ten tries, some 20 ms, such a job was passed over: neither cancelled nor asked for, and no page followed."""
+    monkeypatch.setattr(cancel_many, "CHUNK", 2)
+    async with AsyncClient(server.grpc_address) as client:
+        job_ids = sorted(await client.enqueue_many([NewJob(QUEUE, "k") for _ in range(5)]))
+        request = job_service_pb2.CancelJobsRequest(queue=QUEUE)
+        async with server.application.database.connection() as other, other.transaction():
+            await other.execute(
+                "select 1 from atlasqueue.ready r join atlasqueue.jobs j on r.seq = j.ready_seq"
+                " where j.job_id = %s for update of r",
+                [job_ids[3]],
+            )
+            page = await server.jobs.CancelJobs(request)
+            assert sorted(page.cancelled_job_ids) == job_ids[:3]
+            request.page_token = page.next_page_token
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await server.jobs.CancelJobs(request)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        page = await server.jobs.CancelJobs(request)
+        assert sorted(page.cancelled_job_ids) == job_ids[3:]
+        assert not page.next_page_token

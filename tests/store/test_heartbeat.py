@@ -1,4 +1,5 @@
-"""A heartbeat is one transaction: whoever gives up a session waits until what it holds is reconciled."""
+"""A heartbeat is one transaction: whoever gives up a session waits until what it holds is reconciled. And for how
+long a session lives."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.model.jobs import HeldJob
+from atlasqueue_server.model.jobs import HeldJob, QueuePolicy
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.sessions import heartbeat
+from atlasqueue_server.store.queues import get_depth, update_queue_policy
+from atlasqueue_server.store.sessions import SessionTerms, heartbeat, reopen_session_if_live
 from tests.factories import Factory, execute
 from tests.waiting import eventually
 
@@ -43,3 +45,42 @@ async def test_it_is_one_transaction(database: Database, connection: Any, factor
     assert extended is not None
     assert not extended.lost
     assert [(before,)] < await execute(connection, EXPIRES_AT, id=lease.session_id)
+
+
+async def test_what_is_not_held_goes_back_whatever_queue_it_is_of(
+    database: Database, factory: Factory
+) -> None:
+    """Only the queues for which the session was opened last were looked into: a job that was lost on its way from
+    another one, by a LeaseOnce say, stayed leased for as long as its worker lived.
+    """
+    at = await factory.job_in(State.LEASED)
+    other = Factory(database, "post")
+    job = await other.enqueue()
+    (row,) = await other.lease(at.session_id)
+    held = [HeldJob(at.queue, at.job_id, at.fence)]
+    extended = await heartbeat(database, at.session_id, 1, held, row.fence)
+    assert extended is not None
+    assert extended.reconciled == [("post", job.job_id, State.READY)]
+    assert (await get_depth(database, "post")).ready == 1
+    assert (await get_depth(database, at.queue)).leased == 1
+
+
+async def test_a_session_that_is_opened_again_keeps_the_time_that_it_was_told(
+    database: Database, connection: Any, factory: Factory
+) -> None:
+    """The visibility timeout had been lowered, and the next heartbeat was a third of the older one away: the session
+    was lost before, and its jobs, which ran, counted a crash.
+    """
+    session_id = (await factory.session()).session_id
+    [(told,)] = await execute(connection, EXPIRES_AT, id=session_id)
+    policy = QueuePolicy(visibility_timeout_ms=1000)
+    fields = frozenset({"visibility_timeout_ms"})
+    assert await update_queue_policy(database, factory.queue, policy, fields)
+    terms = SessionTerms((factory.queue,), 10, "worker", "server-of-tests", True)
+    reopened = await reopen_session_if_live(database, session_id, 2, terms)
+    assert reopened is not None
+    assert reopened.visibility_timeout_ms == 1000
+    assert await execute(connection, EXPIRES_AT, id=session_id) == [(told,)]
+    extended = await heartbeat(database, session_id, 2, [], 0)
+    assert extended is not None
+    assert await execute(connection, EXPIRES_AT, id=session_id) < [(told,)]

@@ -7,11 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store import migrations
 from atlasqueue_server.store.migrations import (
     LOCK_KEY,
     Migration,
+    MigrationError,
     SchemaTooNew,
     SchemaTooOld,
     check_schema,
@@ -110,6 +113,28 @@ async def test_a_dead_migrator_does_not_keep_the_lock(database_url: str) -> None
         pid = dead.info.backend_pid
         await _rows(database_url, "select pg_terminate_backend(%(pid)s)", pid=pid)
         assert (await migrating).applied == NAMES
+
+
+async def test_a_lost_connection_is_no_traceback(database_url: str) -> None:
+    """It was psycopg's own error, of the lock that could not be given back."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
+        migrating = asyncio.create_task(migrate(database_url))
+        end = (
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'atlasqueue-migrate' and query like '%%try_advisory_lock%%'"
+        )
+        await eventually(lambda: execute(other, end))
+        with pytest.raises(DatabaseUnavailable, match="run it again"):
+            await migrating
+
+
+async def test_a_database_that_is_read_only_is_named(database_url: str) -> None:
+    """A standby, say: how it showed was a traceback."""
+    name = conninfo_to_dict(database_url)["dbname"]
+    await _rows(database_url, f'alter database "{name}" set default_transaction_read_only = on')
+    with pytest.raises(MigrationError, match="Migrate the primary"):
+        await migrate(database_url)
 
 
 async def test_schema_sql_is_the_sum_of_the_migrations(migrated_database_url: str) -> None:

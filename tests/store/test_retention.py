@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from atlasqueue_server.model.jobs import OutcomeKind
 from atlasqueue_server.model.limits import FINISHED_RETENTION_DAYS
 from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_name
 from atlasqueue_server.model.states import State
+from atlasqueue_server.scheduler import prune
 from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
 from atlasqueue_server.store.scheduler import Term, prune_bodies_if_leader
-from tests.factories import Factory, execute
+from tests.factories import Factory, execute, new_job, take_term_by_force
 
 DAYS = """
     select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
@@ -84,3 +88,66 @@ async def test_an_id_that_lives_again_keeps_its_body(
     assert await enqueue_jobs_if_new(database, {at.queue: [at.job]}) == {at.queue: 1}
     assert await prune_bodies_if_leader(database, term, at.queue, [at.job_id], before) == 0
     assert await execute(connection, "select count(*) from atlasqueue.jobs") == [(1,)]
+
+
+async def _finished_long_ago(connection: Any, factory: Factory, *job_ids: str) -> None:
+    """Jobs of these ids whose retention is over, in the default partition."""
+    session = await factory.session()
+    for job_id in job_ids:
+        job = new_job(factory.queue, job_id=job_id)
+        await enqueue_jobs_if_new(factory.database, {job.queue: [job]})
+        (row,) = await factory.lease(session.session_id)
+        await factory.report(job_id, row.fence, OutcomeKind.COMPLETE)
+    age = timedelta(days=FINISHED_RETENTION_DAYS + 1)
+    for table, column in (("finished", "finished_at"), ("jobs", "created_at")):
+        await execute(
+            connection,
+            f"update atlasqueue.{table} set {column} = {column} - %(age)s"
+            f" where {column} > now() - %(age)s",
+            age=age,
+        )
+
+
+def _id(number: int) -> str:
+    return f"{number:08d}-0000-0000-0000-000000000000"
+
+
+async def test_a_leader_that_leads_again_walks_from_the_start(
+    database: Database,
+    connection: Any,
+    any_migrated_database_url: str,
+    factory: Factory,
+    term: Term,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It went on where it had stopped under an older term, and dropped a day whose first bodies were still there:
+    no verb finds such a body again, and an enqueue of its id stores nothing.
+    """
+    monkeypatch.setattr(prune, "BATCH", 2)
+    loop = Prune(database)
+    await _finished_long_ago(connection, factory, _id(5), _id(6), _id(7))
+    assert await loop.tick(term)
+    await _finished_long_ago(connection, factory, _id(1))
+    newer = await take_term_by_force(any_migrated_database_url)
+    while await loop.tick(newer):
+        pass
+    for table in ("jobs", "finished"):
+        assert await execute(connection, f"select job_id from atlasqueue.{table}") == []
+
+
+async def test_what_no_day_covers_goes_in_one_walk(
+    database: Database,
+    connection: Any,
+    factory: Factory,
+    term: Term,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch went after each walk over all that was left: of a million rows a thousand walks."""
+    monkeypatch.setattr(prune, "BATCH", 1)
+    await _finished_long_ago(connection, factory, _id(1), _id(2), _id(3))
+    loop = Prune(database)
+    ticks = 1
+    while await loop.tick(term):
+        ticks += 1
+    assert await execute(connection, "select job_id from atlasqueue.finished") == []
+    assert ticks == 4

@@ -174,17 +174,14 @@ async def test_heartbeat_with_stale_fences(
 async def test_reconcile_and_reopen_touch_their_own_session_only(
     database: Database, connection: Any, scene: Scene
 ) -> None:
-    queue = scene.moved.queue
     before = await snapshot(connection)
-    params = {"queue": queue, "session_id": scene.older, "held_fences": [scene.other.fence]}
+    params = {"session_id": scene.older, "held_fences": [scene.other.fence]}
     params |= {"arrives_within_s": 60, "fence_floor": 0}
     everything = 2**62
     assert not await database.run("reconcile_jobs_if_not_held", params | {"last_fence": everything})
     params["held_fences"] = []
     below = scene.other.fence - 1
     assert not await database.run("reconcile_jobs_if_not_held", params | {"last_fence": below})
-    elsewhere = params | {"queue": "other", "last_fence": everything}
-    assert not await database.run("reconcile_jobs_if_not_held", elsewhere)
     fence = scene.other.fence
     assert not await sessions.release_undelivered(database, scene.older, fence)
     assert await snapshot(connection) == before

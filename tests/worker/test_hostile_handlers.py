@@ -35,6 +35,28 @@ def stop_iteration(job: JobContext) -> None:
     next(iter(()))
 
 
+class TimeIsUp(BaseException):
+    """As of gevent and func_timeout, whose timeouts are no Exception."""
+
+
+def base_exception(job: JobContext) -> None:
+    """How it showed: nobody heard of it; the worker held the job and its slot for as long as it lived."""
+    raise TimeIsUp
+
+
+async def async_base_exception(job: JobContext) -> None:
+    """How it showed: as above."""
+    raise TimeIsUp
+
+
+def nested_too_deep(job: JobContext) -> object:
+    """How it showed: as above, for a result that JSON gives up on."""
+    value: list[object] = []
+    for _ in range(3_000):
+        value = [value]
+    return value
+
+
 def system_exit(job: JobContext) -> None:
     """How it showed: it ended the worker, with all that it held."""
     sys.exit("enough")
@@ -73,6 +95,9 @@ def retry_in_a_century(job: JobContext) -> None:
         (stop_iteration, "StopIteration"),
         (system_exit, "RuntimeError"),
         (async_system_exit, "RuntimeError"),
+        (base_exception, "TimeIsUp"),
+        (async_base_exception, "TimeIsUp"),
+        (nested_too_deep, "RecursionError"),
         (cancelled_within, "RuntimeError"),
         (unspeakable, "Unspeakable"),
         (snooze_into_the_past, "ValueError"),

@@ -10,3 +10,4 @@ with old as materialized (
     limit %(batch)s
 )
 delete from atlasqueue.finished_default f using old where f.ctid = old.tid
+returning 1

@@ -19,5 +19,4 @@ returning
         select from atlasqueue.servers v
         where v.server_id = s.server_id
             and v.seen_at > clock_timestamp() - %(present_within_s)s * interval '1 s'
-    ) as streaming,
-    s.queues
+    ) as streaming

@@ -79,7 +79,7 @@ class WorkerServiceServicer(object):
     def LeaseOnce(self, request, context):
         """Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
         streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-        other; hand its id in again with the next call.
+        other, but for the time that a call waits; hand its id in again with the next call.
         FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
         RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
         """

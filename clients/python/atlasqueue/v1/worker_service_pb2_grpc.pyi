@@ -67,7 +67,7 @@ class WorkerServiceStub:
     LeaseOnce: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.LeaseOnceRequest, _worker_service_pb2.LeaseOnceResponse]
     """Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
     streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-    other; hand its id in again with the next call.
+    other, but for the time that a call waits; hand its id in again with the next call.
       FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
       RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
     """
@@ -105,7 +105,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     LeaseOnce: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.LeaseOnceRequest, _worker_service_pb2.LeaseOnceResponse]  # type: ignore[assignment]
     """Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
     streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-    other; hand its id in again with the next call.
+    other, but for the time that a call waits; hand its id in again with the next call.
       FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
       RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
     """
@@ -152,7 +152,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.LeaseOnceResponse, _abc.Awaitable[_worker_service_pb2.LeaseOnceResponse]]:
         """Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
         streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-        other; hand its id in again with the next call.
+        other, but for the time that a call waits; hand its id in again with the next call.
           FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
           RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
         """

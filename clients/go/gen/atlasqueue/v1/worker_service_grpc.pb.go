@@ -65,7 +65,7 @@ type WorkerServiceClient interface {
 	Lease(ctx context.Context, in *LeaseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseResponse], error)
 	// Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
 	// streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-	// other; hand its id in again with the next call.
+	// other, but for the time that a call waits; hand its id in again with the next call.
 	//
 	//	FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
 	//	RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
@@ -161,7 +161,7 @@ type WorkerServiceServer interface {
 	Lease(*LeaseRequest, grpc.ServerStreamingServer[LeaseResponse]) error
 	// Leases once: waits until jobs are there or the wait is over, in the same dispatch order as the
 	// streams. For workers that cannot hold a stream. The session must be kept alive by Heartbeat like any
-	// other; hand its id in again with the next call.
+	// other, but for the time that a call waits; hand its id in again with the next call.
 	//
 	//	FAILED_PRECONDITION  SESSION_LOST: start over without a session_id.
 	//	RESOURCE_EXHAUSTED   TOO_MANY_QUEUES.
