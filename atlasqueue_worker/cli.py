@@ -45,7 +45,7 @@ def run(
     server: Annotated[
         str | None,
         typer.Option(
-            envvar="ATLASQUEUE_ADDRESS",
+            envvar=["ATLASQUEUE_SERVER", "ATLASQUEUE_ADDRESS"],
             help="host:port of a server, or several with commas [default: 127.0.0.1:7420]",
         ),
     ] = None,
