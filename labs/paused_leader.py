@@ -15,7 +15,7 @@ from tests.chaos.scenarios.stop import write_under_old_term
     "A paused leader",
     question=(
         "One of two servers leads: it alone promotes jobs and expires leases. It is stopped for longer than "
-        "its lease of leadership, so the other takes over. Then it wakes up and sends the statement that "
+        "the leader's lease lasts, so the other takes over. Then it wakes up and sends the statement that "
         "it was about to send. Nothing told it that it leads no more. What keeps the two apart?"
     ),
     missing="the term in the WHERE",
@@ -30,7 +30,7 @@ async def paused_leader(stage: Stage) -> None:
     await stage.enqueue(5, ms=20)
     old = await arena.leader()
     stage.say(
-        f"{old.role} leads. Its leadership lasts {arena.settings.leader_lease_s:g} s unless renewed."
+        f"{old.role} leads, under a leader lease of {arena.settings.leader_lease_s:g} s that it renews."
     )
     await stage.key(f"SIGSTOP {old.role}")
     old.stop()
