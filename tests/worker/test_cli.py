@@ -69,6 +69,14 @@ def test_a_module_that_the_handlers_import_is_named(tmp_path: Path) -> None:
     assert "jobs imports no_such_package, which is not installed" in process.stderr
 
 
+def test_what_the_handlers_module_raises_is_a_plain_traceback(tmp_path: Path) -> None:
+    """How it showed: five screens of boxes, with the frames of the libraries that had called it."""
+    (tmp_path / "jobs.py").write_text("raise RuntimeError('no settings')\n")
+    process = run("jobs:app", directory=tmp_path)
+    assert process.stderr.endswith("RuntimeError: no settings\n")
+    assert "╭" not in process.stderr
+
+
 def test_the_server_is_named_as_for_the_command_line() -> None:
     """How it showed: docs/cli.md exports ATLASQUEUE_SERVER, and the worker called the default all the same."""
     process = run(APP, ATLASQUEUE_SERVER="nonsense", ATLASQUEUE_ADDRESS="a:1")
