@@ -37,11 +37,13 @@ async def paused_leader(stage: Stage) -> None:
     new = await arena.leader(not_role=old.role)
     stage.say(f"{new.role} leads. {old.role} is stopped, and would swear that it leads.")
     await stage.key(
-        f"send what {old.role} would send when it wakes up: promote, under its old term, five times"
+        f"send what {old.role} would send when it wakes up: promote, under its old term, for five jobs"
+        " that become due"
     )
     await write_under_old_term(arena, old.role)
     for event in _statements(stage):
-        text = f"promote under term {event['term']} while term {event['newest']} exists: {event['rows']} rows"
+        moved = f"{event['rows']} row{'' if event['rows'] == 1 else 's'}"
+        text = f"promote under term {event['term']} while term {event['newest']} exists: {moved}"
         stage.event(text, "red" if event["rows"] else "green")
     await stage.key(f"SIGCONT {old.role}")
     old.resume()
