@@ -114,5 +114,5 @@ async def cost_of_a_lease(stage: Stage, database: Database) -> int:
 
 
 def _draw(stage: Stage, jobs: int, costs: list[int]) -> None:
-    bar = "█" * min(50, round(3 * costs[-1] / costs[0]))
+    bar = "█" * min(60, round(costs[-1] / costs[0]))
     stage.event(f"after {jobs:6} jobs one lease reads {costs[-1]:5} pages {bar}", "yellow")
