@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import sys
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,12 +76,19 @@ def how_to_talk(config: ServerConfig) -> str:
     grpcurl = "grpcurl" if config.tls else "grpcurl -plaintext"
     # "hello" in base64, as JSON has bytes.
     job = '{"kind": "greet", "payload": "aGVsbG8="}'
+    bin_ = _bin_directory()
+    tls = " --tls-ca CA.pem" if config.tls else ""
     return f"""\
 gRPC  {grpc}
 HTTP  {rest}   (/docs, /metrics, /healthz, /readyz)
 
-Enqueue a job, look at the queue:
-  curl --json '{job}' {rest}/v1/queues/default/jobs
+Enqueue a job, watch the queues, run a worker that handles it:
+  {bin_}atlasqueue enqueue default greet hello --server {grpc}{tls}
+  {bin_}atlasqueue top --server {grpc}{tls}
+  {bin_}atlasqueue-worker run MODULE:APP --server {grpc}{tls}
+
+The same with curl:
+  curl -H 'content-type: application/json' -d '{job}' {rest}/v1/queues/default/jobs
   curl {rest}/v1/queues/default/depth
   curl {rest}/v1/queues/default/jobs
 
@@ -90,11 +99,18 @@ The same with grpcurl:
   {grpcurl} -d '{{"queues": ["default"], "slots": 1, "worker": "me"}}' \\
       {grpc} atlasqueue.v1.WorkerService/Lease
 
-Run a worker:
-  atlasqueue-worker run MODULE:APP
-
 Stop with Ctrl-C.
 """
+
+
+def _bin_directory() -> str:
+    """Where the other commands are, as a shell here would have to write it; empty when it finds them."""
+    if shutil.which("atlasqueue"):
+        return ""
+    directory = Path(sys.executable).parent
+    here = Path.cwd()
+    shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
+    return f"{shown}/"
 
 
 @contextlib.contextmanager
@@ -110,8 +126,7 @@ def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
         )
     except ImportError as error:
         raise StartupError(
-            "the embedded PostgreSQL is not installed: pip install 'atlasqueue-server[dev]', or "
-            "give --database-url"
+            f"the embedded PostgreSQL needs a POSIX system ({error}): give --database-url"
         ) from error
     directory = data_directory or default_data_directory()
     _say(f"PostgreSQL  data in {directory}")

@@ -68,7 +68,7 @@ class App:
 
         Args:
             kind: as the producers name it.
-            queue: which the worker then serves.
+            queue: which the worker then serves; "default" unless named.
             subprocess: run each job in a fresh process of its own: for handlers that crash, hold the GIL or
                 leak. It costs about the time of starting Python and importing your module, each time.
             kill_after: seconds between asking such a process to stop and killing it.
@@ -132,7 +132,9 @@ def load_app(name: str) -> App:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise AppNotFound(f"there is no module {error.name}: run from its directory") from error
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise AppNotFound(f"there is no module {error.name}: run from its directory") from error
+        raise AppNotFound(f"{module_name} imports {error.name}, which is not installed") from error
     app = getattr(module, attribute, None)
     if not isinstance(app, App):
         raise AppNotFound(f"{module_name} has no App named {attribute}")

@@ -27,7 +27,15 @@ log = structlog.get_logger("atlasqueue.worker")
 cli = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Runs handlers for the jobs of an AtlasQueue server.",
+    # Its tracebacks are screens of frames that are not the handlers'.
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help=(
+        "Runs handlers for the jobs of an AtlasQueue server.\n\n"
+        'Write them in a module:  `app = App()`, and `@app.job("resize", queue="media")` above each '
+        "function of one argument, the job.\n\n"
+        "Run them:  `atlasqueue-worker run MODULE:APP`"
+    ),
 )
 
 
@@ -45,7 +53,7 @@ def run(
     server: Annotated[
         str | None,
         typer.Option(
-            envvar="ATLASQUEUE_ADDRESS",
+            envvar=["ATLASQUEUE_SERVER", "ATLASQUEUE_ADDRESS"],
             help="host:port of a server, or several with commas [default: 127.0.0.1:7420]",
         ),
     ] = None,
@@ -119,7 +127,7 @@ def run(
     A first signal drains: no more jobs are taken, running handlers finish within the grace, then
     their jobs go back without spending an attempt. A second signal ends at once.
 
-    Example: atlasqueue-worker run examples.media_index.app:app --server 127.0.0.1:7420 --slots 20
+    Example: `atlasqueue-worker run examples.media_index.app:app --server 127.0.0.1:7420 --slots 20`
     """
     configure_logs(log_level, log_format)
     files = tls_files(tls, tls_ca, tls_cert, tls_key)

@@ -19,14 +19,14 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
-from atlasqueue_worker.job import JobContext, LeaseState
+from atlasqueue_worker.job import JobContext, LeaseState, unless_drained
 from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name
 from atlasqueue_worker.tracing import TRACEPARENT
 
@@ -210,7 +210,7 @@ class Executor:
 
     def _completed(self, job: JobContext, value: Any) -> None:
         outcome = _outcome(job)
-        completed(outcome, _unless_drained(job, value))
+        completed(outcome, unless_drained(job, value))
         self._ended(job, outcome)
 
     def _cancelled(self, job: JobContext) -> None:
@@ -220,7 +220,7 @@ class Executor:
 
     def _failed(self, job: JobContext, error: BaseException) -> None:
         outcome = _outcome(job)
-        ended(outcome, _unless_drained(job, error))
+        ended(outcome, unless_drained(job, error))
         log.info(
             "attempt_ended",
             queue=job.queue,
@@ -292,14 +292,6 @@ class Executor:
 def _no_exit(error: SystemExit) -> RuntimeError:
     """A handler does not end the worker."""
     return RuntimeError(f"the handler raised SystemExit: {error}")
-
-
-T = TypeVar("T")
-
-
-def _unless_drained(job: JobContext, ending: T) -> T | Release:
-    """What the handler ended with; but a job that was asked to stop by a drain alone is not cancelled."""
-    return Release() if job.draining and isinstance(ending, Cancel) else ending
 
 
 def _outcome(job: JobContext) -> JobOutcome:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.outcomes import Cancel, Release, cut_text
@@ -27,12 +27,27 @@ class LeaseState(StrEnum):
     LOST = "lost"
 
 
+T = TypeVar("T")
+
 # Guards what few jobs ever need (a thread that waits, progress to tell), so that no job pays for its own.
 _rarely = threading.Lock()
 
 
 class JobContext:
-    """A job under a lease. Its methods may be called from any thread."""
+    """A job under a lease. Its methods may be called from any thread.
+
+    Attributes:
+        queue, job_id, kind, payload, headers, priority: as enqueued.
+        fence: grows from one lease of the job to the next. Hand it to whatever the job writes to, so that a run
+            that is late can be refused there.
+        attempt: attempts that failed before this run.
+        crashes: leases of the job that were lost.
+        deliveries: leases so far, this one included.
+        max_attempts: how many attempts may fail in all.
+        checkpoint: the newest that an earlier run saved; None without one.
+        lease_state: how sure the worker is that the job is still its own.
+        draining: it is the worker that stops, not this job alone.
+    """
 
     __slots__ = (
         "_cancelled",
@@ -138,7 +153,7 @@ class JobContext:
         self._tell("progress", (max(0, min(100, int(percent))), cut_text(note, NOTE_BYTES_MAX)))
 
     def save_checkpoint(self, data: bytes) -> None:
-        """Keeps up to 64 KiB for the next attempt; goes with the next heartbeat, or before the report.
+        """Keeps up to 64 KiB for the next run; goes with the next heartbeat, or before the report.
 
         Raises ValueError when it is too large.
         """
@@ -198,3 +213,8 @@ class JobContext:
             self._cancelled_async.set()
         if self._stop is not None:
             self._stop(self)
+
+
+def unless_drained(job: JobContext, ending: T) -> T | Release:
+    """What the handler ended with; but a job that was asked to stop by a drain alone is not cancelled."""
+    return Release() if job.draining and isinstance(ending, Cancel) else ending

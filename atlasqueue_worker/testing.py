@@ -27,8 +27,8 @@ from atlasqueue.jobs import to_duration
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import DEFAULT_QUEUE, App, Next
 from atlasqueue_worker.handlers import in_thread, prepare
-from atlasqueue_worker.job import JobContext
-from atlasqueue_worker.outcomes import completed, ended
+from atlasqueue_worker.job import JobContext, unless_drained
+from atlasqueue_worker.outcomes import Cancel, completed, ended
 from atlasqueue_worker.worker import Worker
 
 START_S = 30.0
@@ -91,7 +91,10 @@ def fake_job(
     checkpoint: bytes = b"",
     time_left: float | None = None,
 ) -> FakeJob:
-    """A job to run a handler on; `time_left` in seconds. Call its `cancel` to see whether a handler listens."""
+    """A job to run a handler on; `time_left` in seconds.
+
+    Call its `cancel`, or its `drain` for a worker that stops, to see whether a handler listens.
+    """
     leased = worker_service_pb2.LeasedJob(
         queue=queue,
         job_id=job_id or str(uuid.uuid4()),
@@ -159,14 +162,14 @@ async def _run(run: Next, job: JobContext, outcome: worker_service_pb2.JobOutcom
     if job.cancelled:
         job.cancel()
     try:
-        completed(outcome, await asyncio.shield(handler))
+        completed(outcome, unless_drained(job, await asyncio.shield(handler)))
     except asyncio.CancelledError:
         if not handler.cancelled():
             handler.cancel()
             raise
-        outcome.cancel.SetInParent()
+        ended(outcome, unless_drained(job, Cancel()))
     except Exception as error:
-        ended(outcome, error)
+        ended(outcome, unless_drained(job, error))
 
 
 def _ended(outcome: worker_service_pb2.JobOutcome) -> Ended:

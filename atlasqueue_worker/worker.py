@@ -73,10 +73,11 @@ class Worker:
     Args:
         app: the handlers.
         servers: host:port, several with commas or as a list; default as for the SDK's clients.
-        slots: how many jobs it runs at once.
+        slots: how many jobs it runs at once, 1 to 10 000.
         queues: which queues it serves; default: those of its handlers.
         name: for people.
-        grace: seconds that handlers get to finish when it stops.
+        grace: seconds that handlers get to finish when it stops; then their jobs are released.
+        tls: files for TLS; default: plain text.
         metrics: counts what it does; default: nothing is counted.
     """
 

@@ -34,7 +34,8 @@ def worker_process(
     application: str, address: str, *options: str, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`atlasqueue-worker run` in a process of its own, drained at the end."""
-    command = [sys.executable, "-m", "atlasqueue_worker", "run", application, *options]
+    command = [sys.executable, "-m", "atlasqueue_worker", "run", application]
+    command += ["--server", address, *options]
     with process(command, address, ATLASQUEUE_LOG_LEVEL="error", **environment) as worker:
         yield worker
 

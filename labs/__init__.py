@@ -5,12 +5,14 @@ and shows what happens while it happens. It runs twice: first without the guard 
 broken statement of tests/broken laid over the real one, or a naive client), then as AtlasQueue is. A
 verdict ends each run: the history checker's (tests/history), or a ratio measured in that very run.
 
-    stage.py    what a lab is given: the world, the reader, ways to look
-    voice.py    speaks to the reader, waits for Enter, draws the board
-    board.py    what is seen of the database: every move of a job, who leads, whose session is lost
-    runner.py   both runs of a lab, their verdicts, the end
+    lab.py        what a lab is: its question, what its naive run lacks, what it plays
+    stage.py      what a lab is given: the world, the reader, ways to look
+    voice.py      speaks to the reader, waits for Enter, draws the board
+    board.py      what is seen of the database: every move of a job, who leads, whose session is lost
+    runner.py     one run of a lab, and its verdict
+    forgetful.py  a worker without heartbeats, for two_workers
 
-The six others are the labs, one a file. Nothing here is a test; tests/labs runs each with --auto.
+The others are the labs, one a file. Nothing here is a test; tests/labs runs each with --auto.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from labs.lab import REGISTRY, Lab
 
 NAMES = (
     "two_workers",
-    "paused_leader",
     "pinned_xmin",
-    "poison_job",
     "lost_acknowledgement",
     "thundering_herd",
+    "poison_job",
+    "paused_leader",
 )
 
 

@@ -60,10 +60,10 @@ def main(
 
 def _list(voice: Voice, known: dict[str, Lab]) -> None:
     table = Table(box=None, pad_edge=False)
-    for title in ("lab", "what breaks", "the naive run lacks"):
+    for title in ("chapter", "lab", "what breaks", "the naive run lacks"):
         table.add_column(title, no_wrap=title == "lab")
     for one in known.values():
-        table.add_row(one.name, one.title, one.missing)
+        table.add_row(one.chapter[0], one.name, one.title, one.missing)
     voice.console.print(table)
     voice.say("\nmake lab NAME=two_workers         break it: without the guard, then with it")
     voice.say("make lab NAME=two_workers AUTO=1  only watch")

@@ -19,7 +19,7 @@ EACH_S = 0.25
 # The verb that the cause of an arrival stands for (migrations/0001_initial.sql).
 VERBS = {
     "e": "enqueue", "p": "promote", "f": "fail", "s": "snooze", "l": "release", "c": "reconcile",
-    "x": "expire", "d": "deadline", "k": "unknown kind", "r": "redrive",
+    "x": "expire", "d": "deadline", "k": "unknown_kind", "r": "redrive",
 }  # fmt: skip
 STYLES = {"dead": "red", "succeeded": "green", "leased": "yellow"}
 

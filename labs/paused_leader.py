@@ -15,7 +15,7 @@ from tests.chaos.scenarios.stop import write_under_old_term
     "A paused leader",
     question=(
         "One of two servers leads: it alone promotes jobs and expires leases. It is stopped for longer than "
-        "its lease of leadership, so the other takes over. Then it wakes up and sends the statement that "
+        "the leader's lease lasts, so the other takes over. Then it wakes up and sends the statement that "
         "it was about to send. Nothing told it that it leads no more. What keeps the two apart?"
     ),
     missing="the term in the WHERE",
@@ -30,18 +30,20 @@ async def paused_leader(stage: Stage) -> None:
     await stage.enqueue(5, ms=20)
     old = await arena.leader()
     stage.say(
-        f"{old.role} leads. Its leadership lasts {arena.settings.leader_lease_s:g} s unless renewed."
+        f"{old.role} leads, under a leader lease of {arena.settings.leader_lease_s:g} s that it renews."
     )
     await stage.key(f"SIGSTOP {old.role}")
     old.stop()
     new = await arena.leader(not_role=old.role)
     stage.say(f"{new.role} leads. {old.role} is stopped, and would swear that it leads.")
     await stage.key(
-        f"send what {old.role} would send when it wakes up: promote, under its old term, five times"
+        f"send what {old.role} would send when it wakes up: promote, under its old term, for five jobs"
+        " that become due"
     )
     await write_under_old_term(arena, old.role)
     for event in _statements(stage):
-        text = f"promote under term {event['term']} while term {event['newest']} exists: {event['rows']} rows"
+        moved = f"{event['rows']} row{'' if event['rows'] == 1 else 's'}"
+        text = f"promote under term {event['term']} while term {event['newest']} exists: {moved}"
         stage.event(text, "red" if event["rows"] else "green")
     await stage.key(f"SIGCONT {old.role}")
     old.resume()

@@ -17,7 +17,7 @@ from tests.chaos.names import QUEUE
 STEPS = 4
 PRIORITY = 3
 SEQ_MAX = 2**63 - 1
-# A flat cost is 1; below the middle between flat and what the naive statement reaches nothing is claimed.
+# A flat cost is 1 and the naive statement reaches far more: from here on it counts as caught.
 CAUGHT_FROM = 2.0
 # What a lane's watermark knows: the highest place in ready that was leased (domain/watermark.py).
 HIGHEST_LEASED = """
@@ -68,7 +68,7 @@ async def pinned_xmin(stage: Stage) -> Verdict:
         # The first one also pays for what is looked up once; it does not count.
         await cost_of_a_lease(stage, database)
         costs = [await cost_of_a_lease(stage, database)]
-        await stage.key(f"let the workers work through {STEPS} × {jobs} jobs")
+        await stage.key(f"let the worker work through {STEPS} × {jobs} jobs")
         for step in range(1, STEPS + 1):
             await stage.enqueue(jobs, ms=0)
             await stage.arena.progress.completed(step * jobs)
@@ -114,5 +114,5 @@ async def cost_of_a_lease(stage: Stage, database: Database) -> int:
 
 
 def _draw(stage: Stage, jobs: int, costs: list[int]) -> None:
-    bar = "█" * min(50, round(3 * costs[-1] / costs[0]))
+    bar = "█" * min(60, round(costs[-1] / costs[0]))
     stage.event(f"after {jobs:6} jobs one lease reads {costs[-1]:5} pages {bar}", "yellow")

@@ -1,4 +1,4 @@
-"""Both runs of a lab: first without the guard, then with it."""
+"""One run of a lab, without the guard or with it: its world, its play, its verdict."""
 
 from __future__ import annotations
 

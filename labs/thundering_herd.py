@@ -11,6 +11,7 @@ from labs.lab import Verdict, lab
 from labs.stage import Stage
 from tests.chaos.names import QUEUE
 
+JOBS = 200
 BACKOFF_MS = 4000
 BUCKETS = 8
 # Of 8 buckets an even spread puts an eighth into each; half of 200 draws in one: below 1e-30.
@@ -55,7 +56,7 @@ ARRIVALS = """
 )
 async def thundering_herd(stage: Stage) -> Verdict:
     """Counts when the retries are due, in eighths of the longest backoff."""
-    jobs = stage.of(200, 200)
+    jobs = JOBS
     await stage.sql(NOTE_DELAYS)
     # The arithmetic under which the database draws (model/retry.py), and the same for the queue.
     retries = retry.RetryPolicy(backoff_initial_ms=BACKOFF_MS, backoff_cap_ms=BACKOFF_MS)

@@ -27,7 +27,7 @@ from atlasqueue_server.model.states import Gone, Place, State
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.dead_letters import purge_dead_letters_if_dead
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
-from atlasqueue_server.store.lease import Lane, LeasedRow, LeaseOrder, lease_jobs_if_ready
+from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, SeqWindow, lease_jobs_if_ready
 from atlasqueue_server.store.queues import create_queues_if_room
 from atlasqueue_server.store.report import report_if_fenced
 from atlasqueue_server.store.scheduler import Term
@@ -109,8 +109,8 @@ class Factory:
     async def lease(self, session_id: int, jobs: int = 1, **window: int) -> list[LeasedRow]:
         """Leases up to `jobs` in strict order of priority."""
         floor, ceiling = window.get("floor", 0), window.get("ceiling", SEQ_MAX)
-        lanes = [Lane(priority, floor, ceiling) for priority in range(1, 6)]
-        order = LeaseOrder(lanes, [session_id] * jobs)
+        windows = [SeqWindow(priority, floor, ceiling) for priority in range(1, 6)]
+        order = LeaseOrder(windows, [session_id] * jobs)
         return await lease_jobs_if_ready(self.database, self.queue, [order])
 
     async def report(

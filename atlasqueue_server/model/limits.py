@@ -44,7 +44,7 @@ FAILURES_SHOWN_MAX: Final = 100
 PRIORITY_MIN: Final = 1
 PRIORITY_DEFAULT: Final = 3
 PRIORITY_MAX: Final = 5
-# One job of so many is claimed for lower priorities first.
+# One job of so many is leased from lower priorities first.
 PRIORITY_RESERVE_SHARE: Final = 10
 
 # time

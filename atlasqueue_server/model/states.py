@@ -19,14 +19,14 @@ from typing import Final
 
 
 class State(StrEnum):
-    """Where a job stands; the value is the name of its table but for the two final states."""
+    """Where a job stands. A state has the table of its name; the two final ones are in finished, dead in dead_letters."""
 
     SCHEDULED = "scheduled"  # left by promote when run_at has come, or by cancel
     READY = "ready"  # left by lease or cancel
     LEASED = "leased"  # left by every verb of a worker, by reconcile, expire and cancel
     SUCCEEDED = "succeeded"  # final; left by prune
     CANCELLED = "cancelled"  # final; left by prune
-    DEAD = "dead"  # left by redrive or purge
+    DEAD = "dead"  # left by redrive, purge or prune
 
 
 FINAL: Final = frozenset({State.SUCCEEDED, State.CANCELLED})

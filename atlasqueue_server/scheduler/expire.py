@@ -1,7 +1,7 @@
 """expire: leases of lost workers, in two steps; and fail, by a job's own deadline.
 
 First a session whose time is over is marked lost, for good, under its row lock; then its leases are
-recycled in bounded batches. A single statement took a lease whose heartbeat had just been answered LIVE.
+taken in bounded batches. A single statement took a lease whose heartbeat had just been answered LIVE.
 """
 
 from __future__ import annotations

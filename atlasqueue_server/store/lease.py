@@ -14,8 +14,8 @@ from atlasqueue_server.store.database import Database, Params, Row
 LEASED_JOB_BYTES = 400
 
 
-class Lane(NamedTuple):
-    """One priority's window of seq, (floor, ceiling], in the order of dispatch."""
+class SeqWindow(NamedTuple):
+    """Where a lease looks: one priority's places in ready, (floor, ceiling]."""
 
     priority: int
     floor: int
@@ -52,9 +52,9 @@ class LeasedRow(NamedTuple):
 
 
 class LeaseOrder(NamedTuple):
-    """One statement's worth: lanes in dispatch order, and the sessions that get the jobs in turn."""
+    """One statement's worth: windows in dispatch order, and the sessions that get the jobs in turn."""
 
-    lanes: Sequence[Lane]
+    windows: Sequence[SeqWindow]
     sessions: Sequence[int]
 
 
@@ -78,9 +78,9 @@ def leased_rows(results: Sequence[Sequence[Row]]) -> list[LeasedRow]:
 def _params(queue: str, order: LeaseOrder) -> Params:
     return {
         "queue": queue,
-        "priorities": arrays.smallints([lane.priority for lane in order.lanes]),
-        "floors": arrays.bigints([lane.floor for lane in order.lanes]),
-        "ceilings": arrays.bigints([lane.ceiling for lane in order.lanes]),
+        "priorities": arrays.smallints([window.priority for window in order.windows]),
+        "floors": arrays.bigints([window.floor for window in order.windows]),
+        "ceilings": arrays.bigints([window.ceiling for window in order.windows]),
         # Exactly the statement's type: a cast in it would copy the whole array for every job.
         "sessions": arrays.bigints(order.sessions),
         "max_attempts": limits.MAX_ATTEMPTS_DEFAULT,

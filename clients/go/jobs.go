@@ -45,7 +45,7 @@ func (r DeadLetterReason) String() string {
 	return strings.TrimPrefix(pb.DeadLetterReason(r).String(), "DEAD_LETTER_REASON_")
 }
 
-// FailureCause tells why an attempt ended without success.
+// FailureCause tells why a lease ended without success.
 type FailureCause int32
 
 // String is the contract's name: FAILED, REJECTED, EXPIRED, DEADLINE, UNKNOWN_KIND or BODY_LOST.
@@ -88,7 +88,7 @@ type NewJob struct {
 	RetryPolicy *RetryPolicy
 }
 
-// Failure is an attempt that did not succeed.
+// Failure is a lease that did not end in success: a failed attempt, a crash, or a kind that its worker does not know.
 type Failure struct {
 	Fence    int64
 	Attempt  int

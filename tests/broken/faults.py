@@ -54,7 +54,7 @@ FAULTS: dict[str, dict[str, tuple[Replacement, ...]]] = {
         )
     },
     "no_watermark": {
-        "lease_jobs_if_ready": (("and r.seq > lane.seq_floor and", "and"),),
+        "lease_jobs_if_ready": (("and r.seq > windows.seq_floor and", "and"),),
     },
     "term": {
         "expire_leases_if_leader": ((TERM_CHECK, ""),),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -192,6 +193,20 @@ def test_help_loads_nothing_heavy() -> None:
 def test_what_dev_prints_when_the_ports_are_not_known_yet() -> None:
     free = ServerConfig(database_url=SecretStr(URL), grpc_port=0)
     assert "The log names the ports" in how_to_talk(free)
+
+
+def test_what_dev_prints_can_be_typed_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it showed: the commands were named without the directory that `make dev` has them in, and curl before
+    7.82 does not know --json."""
+    beside = Path(sys.executable).parent
+    config = ServerConfig(database_url=SecretStr(URL))
+    monkeypatch.chdir(beside.parents[1])
+    monkeypatch.setenv("PATH", "/nowhere")
+    told = how_to_talk(config)
+    assert f"\n  {beside.relative_to(Path.cwd())}/atlasqueue top --server 127.0.0.1:7420\n" in told
+    assert "--json" not in told
+    monkeypatch.setenv("PATH", str(beside))
+    assert "\n  atlasqueue-worker run MODULE:APP --server 127.0.0.1:7420\n" in how_to_talk(config)
 
 
 @pytest.mark.parametrize("command", ["migrate", "serve"])

@@ -10,6 +10,7 @@ import pytest
 
 from atlasqueue_server.model.errors import AtlasQueueError
 from atlasqueue_server.model.states import TRANSITIONS, Gone, State, Verb
+from tests.chaos.scenarios import scenarios
 from tests.docs.pages import ROOT
 
 PAGES = sorted(
@@ -144,6 +145,13 @@ def test_the_pictures_are_the_same() -> None:
     code = picture(ROOT / "atlasqueue_server" / "model" / "states.py")
     assert picture(ROOT / "README.md") == code
     assert picture(LIFE) == code
+
+
+def test_every_fault_scenario_is_told() -> None:
+    """How it showed: README counted 25 of 26, and chaos.md said that failover is not among them."""
+    told = (ROOT / "docs" / "faults.md").read_text() + (ROOT / "docs" / "chaos.md").read_text()
+    assert [name for name in scenarios() if f"`{name}`" not in told] == []
+    assert f"{len(scenarios())} fault scenarios" in (ROOT / "README.md").read_text()
 
 
 def test_readme_names_the_two_commands_first() -> None:

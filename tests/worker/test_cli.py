@@ -20,12 +20,15 @@ from tests.waiting import eventually
 APP = "tests.system.apps:app"
 
 
-def run(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, directory: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     command = [sys.executable, "-m", "atlasqueue_worker", "run", *arguments]
     # A narrow terminal would break the messages.
+    environment = {"COLUMNS": "300", **environment}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, cwd=directory, env={"COLUMNS": "300"}
+        command, capture_output=True, text=True, timeout=60, cwd=directory, env=environment
     )
 
 
@@ -56,6 +59,29 @@ def test_an_app_without_handlers_is_refused(tmp_path: Path) -> None:
     process = run("idle:app", directory=tmp_path)
     assert process.returncode == 2
     assert "has no handlers" in process.stderr
+
+
+def test_a_module_that_the_handlers_import_is_named(tmp_path: Path) -> None:
+    """How it showed: "there is no module requests: run from its directory", for jobs.py that imports it."""
+    (tmp_path / "jobs.py").write_text("import no_such_package.part\n")
+    process = run("jobs:app", directory=tmp_path)
+    assert process.returncode == 2
+    assert "jobs imports no_such_package, which is not installed" in process.stderr
+
+
+def test_what_the_handlers_module_raises_is_a_plain_traceback(tmp_path: Path) -> None:
+    """How it showed: five screens of boxes, with the frames of the libraries that had called it."""
+    (tmp_path / "jobs.py").write_text("raise RuntimeError('no settings')\n")
+    process = run("jobs:app", directory=tmp_path)
+    assert process.stderr.endswith("RuntimeError: no settings\n")
+    assert "╭" not in process.stderr
+
+
+def test_the_server_is_named_as_for_the_command_line() -> None:
+    """How it showed: docs/cli.md exports ATLASQUEUE_SERVER, and the worker called the default all the same."""
+    process = run(APP, ATLASQUEUE_SERVER="nonsense", ATLASQUEUE_ADDRESS="a:1")
+    assert process.returncode == 2
+    assert "it must be host:port" in process.stderr
 
 
 async def test_terms_that_the_server_refuses_are_one_line(

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from atlasqueue_worker import App, JobContext, Next, Reject, Release, Retry, Snooze
+from atlasqueue_worker import App, Cancel, JobContext, Next, Reject, Release, Retry, Snooze
 from atlasqueue_worker.testing import fake_job, run_job, run_job_async
 from tests.worker.isolated_app import app as isolated
 
@@ -37,6 +37,8 @@ def work(job: JobContext) -> object:
             raise SystemExit(3)
         case b"listen":
             job.raise_if_cancelled()
+        case b"give up":
+            raise Cancel()
     return {"attempt": job.attempt, "left": job.time_left, "from": (job.checkpoint or b"").decode()}
 
 
@@ -84,6 +86,20 @@ async def test_a_cancel_reaches_the_handler() -> None:
     before = fake_job("work", b"listen")
     before.cancel()
     assert (await run_job_async(app, before)).outcome == "cancel"
+
+
+async def test_a_drain_releases_the_job() -> None:
+    """How it showed: `run_job` told of a cancel where a worker that drains reports a release."""
+    waiting = fake_job("wait")
+    running = asyncio.create_task(run_job_async(app, waiting))
+    while not waiting.progress:
+        await asyncio.sleep(0)
+    waiting.drain()
+    assert (await running).outcome == "release"
+    for payload in (b"listen", b"give up"):
+        job = fake_job("work", payload)
+        job.drain()
+        assert (await run_job_async(app, job)).outcome == "release"
 
 
 def test_middleware_takes_part() -> None:

@@ -126,7 +126,7 @@ def queues(facts: Facts) -> Iterable[Finding]:
                 Level.NOTE,
                 f"queue {one.queue} is paused with {jobs}",
                 "nothing of it is leased until it is resumed",
-                (f"curl -X POST http://SERVER:7421/v1/queues/{one.queue}:resume --json '{{}}'",),
+                (f"curl -X POST http://SERVER:7421/v1/queues/{one.queue}:resume",),
             )
         elif not one.sessions:
             yield Finding(

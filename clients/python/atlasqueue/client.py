@@ -101,7 +101,8 @@ class Client:
     ) -> str:
         """Stores one job and returns its id. Stored means committed.
 
-        Raises JobIdConflict when `job_id` is taken by another body, InvalidField.
+        The arguments are the fields of NewJob, where each has its bounds. Raises JobIdConflict when `job_id` is
+        taken by another body, InvalidField, TooManyQueues, Unavailable.
         """
         job = NewJob(
             queue, kind, payload, job_id, headers, priority, run_at, deadline, retry_policy
@@ -162,7 +163,10 @@ class Client:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> Iterator[Job]:
-        """A queue's jobs without payloads, page after page. Raises QueueNotFound."""
+        """A queue's jobs without payloads, by id (ready ones in the order of lease), page after page.
+
+        Raises QueueNotFound.
+        """
         request = job_service_pb2.ListJobsRequest(
             queue=queue,
             state=state.value,

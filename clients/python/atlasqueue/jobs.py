@@ -16,7 +16,7 @@ from atlasqueue.v1 import job_pb2
 
 
 class JobState(IntEnum):
-    """Where a job stands."""
+    """Where a job stands. SUCCEEDED and CANCELLED are final; UNSPECIFIED in a filter: any state."""
 
     UNSPECIFIED = job_pb2.JOB_STATE_UNSPECIFIED
     SCHEDULED = job_pb2.JOB_STATE_SCHEDULED
@@ -28,7 +28,7 @@ class JobState(IntEnum):
 
 
 class DeadLetterReason(IntEnum):
-    """Why a job became a dead letter."""
+    """Why a job became a dead letter. UNSPECIFIED: it is none; in a filter: any reason."""
 
     UNSPECIFIED = job_pb2.DEAD_LETTER_REASON_UNSPECIFIED
     ATTEMPTS_SPENT = job_pb2.DEAD_LETTER_REASON_ATTEMPTS_SPENT
@@ -40,7 +40,7 @@ class DeadLetterReason(IntEnum):
 
 
 class FailureCause(IntEnum):
-    """Why an attempt ended without success."""
+    """Why a lease ended without success."""
 
     UNSPECIFIED = job_pb2.FAILURE_CAUSE_UNSPECIFIED
     FAILED = job_pb2.FAILURE_CAUSE_FAILED
@@ -53,7 +53,17 @@ class FailureCause(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How failures are retried; what is None comes from the queue, then from the default."""
+    """How failures are retried; what is None comes from the queue, then from the default.
+
+    The delay before the retry after failure n is drawn evenly from 0 to
+    min(max_backoff, initial_backoff × multiplier^(n − 1)).
+
+    Attributes:
+        max_attempts: how many attempts may fail before the job becomes a dead letter, 1 to 1000; default 20.
+        initial_backoff: bound of the first delay, 0 s to 1 h; default 1 s.
+        multiplier: growth of the bound, 1 to 10; default 2.
+        max_backoff: bound of every delay, 0 s to 7 days; default 1 h.
+    """
 
     max_attempts: int | None = None
     initial_backoff: timedelta | None = None
@@ -63,7 +73,21 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to enqueue. What is None has the server's default; `job_id` is made when it is sent."""
+    """A job to enqueue. What is None has the server's default.
+
+    Attributes:
+        queue: a name; the queue comes into being on first use.
+        kind: the name under which workers register the handler.
+        payload: opaque bytes for the handler, at most 1 MiB.
+        job_id: a UUID; made when the job is sent if it is None. The same id with the same body is one job.
+        headers: text beside the payload, at most 32 entries and 8 KiB in all.
+        priority: 1 (most urgent) to 5; default 3.
+        run_at: not to run before, with a time zone, at most 10 years ahead; default: now.
+        deadline: the longest that one run may last, 1 s to 7 days; default: none.
+        retry_policy: overrides the queue's, field by field.
+
+    A name has 1 to 128 letters, digits, dots, dashes and underscores, and begins with a letter or digit.
+    """
 
     queue: str
     kind: str
@@ -91,7 +115,17 @@ class CancelledJobs:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt that did not succeed."""
+    """A lease that did not end in success: a failed attempt, a crash, or a kind that its worker does not know.
+
+    Attributes:
+        fence: of the lease that ended so.
+        attempt: failed attempts until then, this one included.
+        cause: how it ended.
+        type: the class of the error, as the worker named it.
+        message: what happened.
+        stack: where, if the worker told.
+        failed_at: when, by the database's clock.
+    """
 
     fence: int
     attempt: int
@@ -104,7 +138,26 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the server knows it."""
+    """A job as the server knows it. `list` leaves payload, result, checkpoint and failures empty.
+
+    Attributes:
+        queue, job_id, kind, payload, headers, priority, deadline, retry_policy: as enqueued.
+        state: where it stands.
+        attempt: failed attempts; starts again at redrive.
+        crashes: leases lost without an answer; starts again at redrive.
+        deliveries: leases ever granted.
+        fence: of the last lease; 0 before the first.
+        created_at: when it was enqueued.
+        run_at: of a scheduled job: when it may run; otherwise as enqueued.
+        finished_at: of a succeeded or cancelled job: since when it is.
+        died_at, dead_letter_reason: of a dead letter: since when it is one, and why.
+        leased_at, session_id, cancel_requested: of a leased job: since when it is, by which session, and
+            whether its worker was asked to stop.
+        result: of a succeeded job: what the handler returned, at most 256 KiB.
+        percent, note: the newest progress that a heartbeat brought; None without.
+        checkpoint: the newest checkpoint that a heartbeat brought.
+        failures: the leases that did not end in success, oldest first; the newest 100.
+    """
 
     queue: str
     job_id: str
@@ -134,7 +187,7 @@ class Job:
     failures: list[Failure] = field(default_factory=list)
 
     def json(self) -> Any:
-        """The result, read as JSON. Raises ValueError when it is none."""
+        """The result (not the payload), read as JSON. Raises ValueError when it is none."""
         return json.loads(self.result)
 
     @property

@@ -16,7 +16,13 @@ from atlasqueue.v1 import queue_service_pb2
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """How a queue treats its jobs; None has the default."""
+    """How a queue treats its jobs; what is None has the default.
+
+    Attributes:
+        retry_policy: of jobs that carry none of their own, field by field.
+        visibility_timeout: a worker's session is lost after so long without a heartbeat, 1 s to 12 h; default
+            30 s. A session has the largest of its queues.
+    """
 
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     visibility_timeout: timedelta | None = None
@@ -24,7 +30,14 @@ class QueuePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue."""
+    """A queue.
+
+    Attributes:
+        name: its name.
+        paused: no lease is granted.
+        policy: what is set for it.
+        created_at: when it came into being.
+    """
 
     name: str
     paused: bool
@@ -34,7 +47,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Jobs of a queue by state."""
+    """Jobs of a queue by state: exact. `succeeded` and `cancelled` count since the queue came into being."""
 
     scheduled: int
     ready: int
@@ -46,7 +59,17 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """A worker's session."""
+    """A worker's session.
+
+    Attributes:
+        session_id, worker, queues: its id, the worker's name, the queues that it serves.
+        slots: how many jobs it may hold.
+        leased: how many it holds.
+        streaming: a stream of it is open, on the server `server_id`.
+        server_id: where its newest stream was opened.
+        opened_at: when it was opened.
+        time_left: how long it lives without another heartbeat.
+    """
 
     session_id: int
     worker: str

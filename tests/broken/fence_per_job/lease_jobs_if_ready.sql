@@ -9,12 +9,12 @@ with locked as materialized (
     select r.tid
     from unnest(
         %(priorities)s::smallint[], %(floors)s::bigint[], %(ceilings)s::bigint[]
-    ) as lane (priority, seq_floor, seq_ceiling),
+    ) as windows (priority, seq_floor, seq_ceiling),
     lateral (
         select r.ctid as tid
         from atlasqueue.ready r
-        where r.queue = %(queue)s and r.priority = lane.priority
-            and r.seq > lane.seq_floor and r.seq <= lane.seq_ceiling
+        where r.queue = %(queue)s and r.priority = windows.priority
+            and r.seq > windows.seq_floor and r.seq <= windows.seq_ceiling
         order by r.queue, r.priority, r.seq
         limit cardinality(%(sessions)s::bigint[])
         for update skip locked

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 
+from atlasqueue.jobs import NewJob
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term, promote_jobs_if_leader
 from tests.chaos.arena import Arena
@@ -95,7 +96,8 @@ async def stop_leader(arena: Arena) -> None:
 
 
 async def write_under_old_term(arena: Arena, role: str) -> None:
-    """What the stopped leader would send when it wakes up: a promote of its own term, with a due job there.
+    """What the stopped leader would send when it wakes up: promotes of its own term, each with a job that has just
+    become due.
 
     The waking process sends such statements too, but whether one of them meets a due job is chance.
     """
@@ -106,14 +108,17 @@ async def write_under_old_term(arena: Arena, role: str) -> None:
     )
     async with arena.client() as client:
         in_an_hour = datetime.now(UTC) + timedelta(hours=1)
-        await client.enqueue(PROBE, "work", OK_PAYLOAD, run_at=in_an_hour)
+        probes = [NewJob(PROBE, "work", OK_PAYLOAD, run_at=in_an_hour) for _ in range(PROBES)]
+        job_ids = await client.enqueue_many(probes)
     database = Database(arena.url, connections_max=2)
     await database.open()
     try:
-        for _ in range(PROBES):
+        for job_id in job_ids:
             await arena.sql(
-                "update atlasqueue.scheduled set run_at = clock_timestamp() where queue = %(queue)s",
+                "update atlasqueue.scheduled set run_at = clock_timestamp()"
+                " where queue = %(queue)s and job_id = %(job)s",
                 queue=PROBE,
+                job=job_id,
             )
             rows, _ = await promote_jobs_if_leader(
                 database, Term(term, holder), PROBE, epoch, batch=10

@@ -44,17 +44,17 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Waits for a worker. Left by lease or cancel."""
     JOB_STATE_LEASED: _JobState.ValueType  # 3
     """Held by one worker's session under one fence. Left by complete, fail, reject, snooze, release,
-    reconcile, expire or cancel.
+    unknown_kind, reconcile, expire or cancel.
     """
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 4
     """Final: completed. Left only by prune."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 5
     """Final: cancelled. Left only by prune."""
     JOB_STATE_DEAD: _JobState.ValueType  # 6
-    """A dead letter: it cannot succeed without help. Left by redrive or purge."""
+    """A dead letter: it cannot succeed without help. Left by redrive, purge or prune."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job stands. A job is in exactly one state; each state is a table of its own."""
+    """Where a job stands. A job is in exactly one state."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Never sent by the server. In a filter: any state."""
@@ -66,14 +66,14 @@ JOB_STATE_READY: JobState.ValueType  # 2
 """Waits for a worker. Left by lease or cancel."""
 JOB_STATE_LEASED: JobState.ValueType  # 3
 """Held by one worker's session under one fence. Left by complete, fail, reject, snooze, release,
-reconcile, expire or cancel.
+unknown_kind, reconcile, expire or cancel.
 """
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 4
 """Final: completed. Left only by prune."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 5
 """Final: cancelled. Left only by prune."""
 JOB_STATE_DEAD: JobState.ValueType  # 6
-"""A dead letter: it cannot succeed without help. Left by redrive or purge."""
+"""A dead letter: it cannot succeed without help. Left by redrive, purge or prune."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _DeadLetterReason:
@@ -138,7 +138,7 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     """The body of the job is missing from the database."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
-    """Why an attempt ended without success, in the history of a job."""
+    """Why a lease ended without success, in the history of a job."""
 
 FAILURE_CAUSE_UNSPECIFIED: FailureCause.ValueType  # 0
 """Never sent by the server."""
@@ -250,7 +250,9 @@ class NewJob(_message.Message):
     payload: _builtins.bytes
     """Opaque bytes for the handler. At most 1 MiB; default empty."""
     priority: _builtins.int
-    """1 is most urgent, 5 least; default 3. At least a tenth of every claim goes to lower priorities."""
+    """1 is most urgent, 5 least; default 3. At least a tenth of what is leased is looked for in
+    lower priorities first.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Text beside the payload. At most 32 entries and 8 KiB in all, keys included; a key has 1 to 128
@@ -328,7 +330,7 @@ Global___JobError: _TypeAlias = JobError  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """An attempt that did not succeed."""
+    """A lease that did not end in success: a failed attempt, a crash, or a kind that its worker does not know."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -342,7 +344,7 @@ class Failure(_message.Message):
     attempt: _builtins.int
     """Failed attempts so far, this one included."""
     cause: Global___FailureCause.ValueType
-    """How the attempt ended."""
+    """How the lease ended."""
     @_builtins.property
     def error(self) -> Global___JobError:
         """What the worker or the server wrote down."""
@@ -513,7 +515,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Failure]:
-        """The attempts that did not succeed, oldest first; the newest 100."""
+        """The leases that did not end in success, oldest first; the newest 100."""
 
     def __init__(
         self,

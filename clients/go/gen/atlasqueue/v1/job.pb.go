@@ -31,7 +31,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Where a job stands. A job is in exactly one state; each state is a table of its own.
+// Where a job stands. A job is in exactly one state.
 type JobState int32
 
 const (
@@ -43,13 +43,13 @@ const (
 	// Waits for a worker. Left by lease or cancel.
 	JobState_JOB_STATE_READY JobState = 2
 	// Held by one worker's session under one fence. Left by complete, fail, reject, snooze, release,
-	// reconcile, expire or cancel.
+	// unknown_kind, reconcile, expire or cancel.
 	JobState_JOB_STATE_LEASED JobState = 3
 	// Final: completed. Left only by prune.
 	JobState_JOB_STATE_SUCCEEDED JobState = 4
 	// Final: cancelled. Left only by prune.
 	JobState_JOB_STATE_CANCELLED JobState = 5
-	// A dead letter: it cannot succeed without help. Left by redrive or purge.
+	// A dead letter: it cannot succeed without help. Left by redrive, purge or prune.
 	JobState_JOB_STATE_DEAD JobState = 6
 )
 
@@ -171,7 +171,7 @@ func (DeadLetterReason) EnumDescriptor() ([]byte, []int) {
 	return file_atlasqueue_v1_job_proto_rawDescGZIP(), []int{1}
 }
 
-// Why an attempt ended without success, in the history of a job.
+// Why a lease ended without success, in the history of a job.
 type FailureCause int32
 
 const (
@@ -330,7 +330,8 @@ type NewJob struct {
 	// Text beside the payload. At most 32 entries and 8 KiB in all, keys included; a key has 1 to 128
 	// characters. traceparent, tracestate and baggage are carried but do not count as part of the body.
 	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// 1 is most urgent, 5 least; default 3. At least a tenth of every claim goes to lower priorities.
+	// 1 is most urgent, 5 least; default 3. At least a tenth of what is leased is looked for in
+	// lower priorities first.
 	Priority *int32 `protobuf:"varint,6,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
 	// Not to run before this time. In the past (not before 1970) = now; at most 10 years ahead.
 	// Kept to the microsecond. Default: now.
@@ -501,14 +502,14 @@ func (x *JobError) GetStack() string {
 	return ""
 }
 
-// An attempt that did not succeed.
+// A lease that did not end in success: a failed attempt, a crash, or a kind that its worker does not know.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The fence of the lease that ended so.
 	Fence int64 `protobuf:"varint,1,opt,name=fence,proto3" json:"fence,omitempty"`
 	// Failed attempts so far, this one included.
 	Attempt int32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// How the attempt ended.
+	// How the lease ended.
 	Cause FailureCause `protobuf:"varint,3,opt,name=cause,proto3,enum=atlasqueue.v1.FailureCause" json:"cause,omitempty"`
 	// What the worker or the server wrote down.
 	Error *JobError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
@@ -689,7 +690,7 @@ type Job struct {
 	Progress *Progress `protobuf:"bytes,23,opt,name=progress,proto3" json:"progress,omitempty"`
 	// The newest checkpoint that a heartbeat brought. At most 64 KiB.
 	Checkpoint []byte `protobuf:"bytes,24,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
-	// The attempts that did not succeed, oldest first; the newest 100.
+	// The leases that did not end in success, oldest first; the newest 100.
 	Failures      []*Failure `protobuf:"bytes,25,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
