@@ -199,8 +199,10 @@ class Application:
 
     async def stop(self) -> None:
         """Ends in order; what was let in is committed first."""
+        ends_at = time.monotonic() + self.config.drain_grace_seconds
         await self._grpc.stop(self.config.drain_grace_seconds)
-        await self._http.stop(self.config.drain_grace_seconds)
+        # Until here it told that this server drains. One grace is for both.
+        await self._http.stop(max(0.0, ends_at - time.monotonic()))
         await supervise.stop(self._looking, self._lagging)
         await self._observer.close()
         await self.enqueuer.close()
