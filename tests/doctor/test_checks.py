@@ -92,7 +92,7 @@ def test_nothing_is_said_of_a_healthy_cluster() -> None:
             settings("database", default_transaction_read_only="on"),
             PROBLEM,
             "default_transaction_read_only is on",
-            'alter database "jobs" reset default_transaction_read_only; then restart the servers',
+            'begin read write; alter database "jobs" reset default_transaction_read_only; commit;',
         ),
         (
             settings("user", synchronous_commit="off"),

@@ -102,7 +102,11 @@ def _remedy(facts: Facts, name: str, value: str) -> str:
         "database user": f"{role} in {in_database}",
     }
     if source in made_for:
-        return f"alter {made_for[source]} reset {name}; then restart the servers"
+        alter = f"alter {made_for[source]} reset {name};"
+        if name == "default_transaction_read_only":
+            # It refuses its own end otherwise.
+            alter = f"begin read write; {alter} commit;"
+        return f"{alter} then restart the servers"
     if source == "client":
         return f"take {name} out of the options of database_url, or of PGOPTIONS; then restart the servers"
     if source == "command line":
