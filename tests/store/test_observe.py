@@ -93,14 +93,18 @@ async def test_another_database_and_a_vacuum_hold_nothing(
     await execute(connection, "create table slow as select n from generate_series(1, 100000) n")
     await connection.execute("set vacuum_cost_delay = 100")
     await connection.execute("set vacuum_cost_limit = 1")
-    async with await psycopg.AsyncConnection.connect(any_postgres_url) as beside:
+    async with (
+        await psycopg.AsyncConnection.connect(any_postgres_url) as beside,
+        # Within a transaction PostgreSQL shows the same activity again and again.
+        await psycopg.AsyncConnection.connect(any_postgres_url, autocommit=True) as looker,
+    ):
         await beside.execute("select pg_current_xact_id()")
         connections = (await store.observe(database)).postgres.connections
         vacuuming = asyncio.create_task(connection.execute("vacuum slow"))
         try:
 
             async def begun() -> Any:
-                cursor = await beside.execute("select 1 from pg_stat_progress_vacuum")
+                cursor = await looker.execute("select 1 from pg_stat_progress_vacuum")
                 return await cursor.fetchone()
 
             await eventually(begun)
