@@ -116,7 +116,7 @@ class Application:
             max_connection_age_s=config.max_connection_age_seconds,
             write_timeout_s=config.write_timeout_seconds,
         )
-        self._grpc = GrpcServer(rpcs, self._database_is_there, self.metrics, options=options)
+        self._grpc = GrpcServer(rpcs, self._database_serves, self.metrics, options=options)
         self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -199,8 +199,10 @@ class Application:
 
     async def stop(self) -> None:
         """Ends in order; what was let in is committed first."""
+        ends_at = time.monotonic() + self.config.drain_grace_seconds
         await self._grpc.stop(self.config.drain_grace_seconds)
-        await self._http.stop(self.config.drain_grace_seconds)
+        # Until here it told that this server drains. One grace is for both.
+        await self._http.stop(max(0.0, ends_at - time.monotonic()))
         await supervise.stop(self._looking, self._lagging)
         await self._observer.close()
         await self.enqueuer.close()
@@ -211,22 +213,23 @@ class Application:
         await self.database.close()
         log.info("stopped", server=self.server_id)
 
-    async def _database_is_there(self) -> bool:
+    async def _database_serves(self) -> bool:
         # The server's own statements ask twice a second and more; what they found is as good as a ping.
         silent_s = time.monotonic() - self.database.answered_at
-        return silent_s < health.INTERVAL_S or await self._database_answers()
+        if silent_s < health.INTERVAL_S and not self.database.read_only:
+            return True
+        return await self._database_state() == "ok"
 
-    async def _database_answers(self) -> bool:
+    async def _database_state(self) -> str:
         try:
-            await ping(self.database)
+            takes_writes = await ping(self.database)
         except Unavailable:
-            return False
-        return True
+            return "does not answer"
+        return "ok" if takes_writes else "takes no writes: is it a standby?"
 
     async def _readiness(self) -> Mapping[str, str]:
-        answers = await self._database_answers()
         return {
-            "database": "ok" if answers else "does not answer",
+            "database": await self._database_state(),
             "draining": "draining" if self._draining else "ok",
         }
 

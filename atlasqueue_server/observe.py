@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.loop_lag import LoopLag
 from atlasqueue_server.domain.observe import Observer
-from atlasqueue_server.metrics.names import Names
+from atlasqueue_server.metrics.names import OTHER, Names
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.observe import (
     ClusterReading,
@@ -86,7 +86,9 @@ def _queues(queues: Iterable[QueueReading], names: Names) -> Iterator[Metric]:
         name = names.queue(queue.name)
         for state in STATES:
             jobs[name, state] += getattr(queue, state)
-        oldest[(name,)] = max(oldest[(name,)], queue.oldest_ready_s)
+        # Many share `_other`, where nobody can tell which of them is meant to wait.
+        waits = 0.0 if queue.paused and name == OTHER else queue.oldest_ready_s
+        oldest[(name,)] = max(oldest[(name,)], waits)
         paused[(name,)] += queue.paused
     yield from gauge("queue_jobs", "Jobs by state; take the max.", jobs, ["queue", "state"])
     yield from gauge("queue_jobs_estimated", "1 while depth is an estimate.", float(estimated))
@@ -116,18 +118,20 @@ def _cluster(cluster: ClusterReading) -> Iterator[Metric]:
 def _postgres(postgres: PostgresReading) -> Iterator[Metric]:
     yield from gauge(
         "postgres_xmin_age_transactions",
-        "How many transactions ago the oldest snapshot that holds vacuum back was taken.",
+        "How many transactions ago that one began which holds vacuum back the longest.",
         postgres.xmin_age or 0,
     )
     yield from gauge(
         "postgres_oldest_transaction_age_seconds",
-        "How long the oldest open transaction has been open.",
+        "How long the oldest open transaction of this database has been open.",
         postgres.oldest_transaction_s or 0,
     )
     yield from counter("postgres_wal_bytes", "WAL written.", postgres.wal_bytes)
     yield from counter("postgres_commits", "Transactions committed.", postgres.commits)
     yield from counter("postgres_deadlocks", "Deadlocks.", postgres.deadlocks)
-    yield from gauge("postgres_connections", "Connections to the database.", postgres.connections)
+    yield from gauge(
+        "postgres_connections", "Connections to all databases of it.", postgres.connections
+    )
     yield from gauge(
         "postgres_connections_max", "Connections that it allows.", postgres.connections_max
     )

@@ -35,7 +35,7 @@ BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_CAP_S: Final = 30.0
 # Who lived for so long did not die of what killed it the last time.
 SETTLED_S: Final = 60.0
-# Beyond the grace of both ports: batches are committed, connections closed.
+# Beyond the grace: batches are committed, connections closed.
 STOP_MARGIN_S: Final = 15.0
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -216,7 +216,7 @@ class Processes:
         log.info("processes_draining", grace_s=grace_s)
         for child in self._children:
             child.stop()
-        loop.call_later(2 * grace_s + STOP_MARGIN_S, self._kill)
+        loop.call_later(grace_s + STOP_MARGIN_S, self._kill)
 
     def _kill(self) -> None:
         for child in self._children:

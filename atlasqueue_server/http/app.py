@@ -25,7 +25,7 @@ from atlasqueue_server.rpc.binding import Rpc
 
 READINESS_TIMEOUT_S: Final = 2.0
 
-# Check → "ok" or what is wrong, as in {"database": "ok", "schema": "…", "draining": "ok"}.
+# Check → "ok" or what is wrong, as in {"database": "does not answer", "draining": "ok"}.
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 

@@ -64,7 +64,7 @@ class Metrics:
         self._open_by_rpc: dict[str, Gauge] = {}
         self._healthy = Gauge(
             "atlasqueue_healthy",
-            "1 while the database answers and the server is not draining.",
+            "1 while the database takes writes and the server is not draining.",
             registry=self.registry,
         )
 

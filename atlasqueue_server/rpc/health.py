@@ -1,4 +1,4 @@
-"""grpc.health.v1: SERVING only while the database answers and the server is not draining."""
+"""grpc.health.v1: SERVING only while the database takes writes and the server is not draining."""
 
 from __future__ import annotations
 

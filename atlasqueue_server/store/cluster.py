@@ -39,10 +39,11 @@ class ServerRow(NamedTuple):
     leader_time_left_s: float | None
 
 
-async def ping(database: Database) -> datetime:
-    """The database's clock."""
-    clock: datetime = (await database.run("ping"))[0][0]
-    return clock
+async def ping(database: Database) -> bool:
+    """Whether the database, which answers, takes writes. Raises DatabaseUnavailable."""
+    takes_writes: bool = (await database.run("ping"))[0][0]
+    database.read_only = not takes_writes
+    return takes_writes
 
 
 async def record_server(

@@ -7,7 +7,9 @@ named transaction commits by itself.
 Weather. Whatever keeps the database from answering is DatabaseUnavailable here, so that no caller sees
 INTERNAL for it: connections that break, cannot be had or are refused, timeouts, a full disk, a standby.
 A link that is half-open answers nothing at all, not even an error: TCP's own timers find a silent peer,
-and a connection that somebody has used for longer than any statement may run is hung up on.
+and a connection that somebody has used for longer than any statement may run is hung up on. Links to a
+server that takes no writes (a primary that was demoted, the standby behind a stale name) are closed now and
+then, so that the next ones may find the primary. Callers hear only that the database does not answer; the log says why.
 """
 
 from __future__ import annotations
@@ -64,6 +66,9 @@ CONNECTION_SETTINGS: Final[dict[str, Any]] = {
 # What goes away when the statement is run again.
 TRANSIENT = (errors.DeadlockDetected, errors.SerializationFailure)
 TRANSIENT_TRIES = 3
+RENEW_EACH_S: Final = 2.0
+# What goes wrong goes wrong for every statement: the log says each kind of it so often.
+TROUBLE_EACH_S: Final = 10.0
 # Weather that psycopg does not count among the operational errors.
 OTHER_WEATHER = (
     errors.ReadOnlySqlTransaction,
@@ -99,6 +104,10 @@ class Database:
         self.url = url
         # When the database answered last, monotonic seconds.
         self.answered_at = -math.inf
+        # Whether it was seen to refuse writes: it answers, and serves nobody.
+        self.read_only = False
+        self._trouble_told_at: dict[type[Exception], float] = {}
+        self._renewed_at = -math.inf
         self._renewal: asyncio.Task[None] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
@@ -147,6 +156,9 @@ class Database:
                 with hung_up_after(connection, answer_s, self._renew):
                     yield connection
                 self.answered_at = time.monotonic()
+            except errors.ReadOnlySqlTransaction:
+                self._refused_write()
+                raise
             finally:
                 await self._pool.putconn(connection)
         except PoolClosed as error:
@@ -154,12 +166,29 @@ class Database:
         except TRANSIENT as error:
             raise Contended("others change the same rows; repeat with backoff") from error
         except (PoolTimeout, psycopg.OperationalError, *OTHER_WEATHER) as error:
+            self._tell_trouble(error)
             raise DatabaseUnavailable(
                 "the database does not answer; repeat with backoff"
             ) from error
 
+    def _refused_write(self) -> None:
+        self.read_only = True
+        # The pool would keep such links for an hour; renewed at each refusal they would come and go all the time.
+        if (now := time.monotonic()) - self._renewed_at >= RENEW_EACH_S:
+            self._renewed_at = now
+            self._renew()
+
+    def _tell_trouble(self, error: Exception) -> None:
+        now, kind = time.monotonic(), type(error)
+        if now - self._trouble_told_at.get(kind, -math.inf) < TROUBLE_EACH_S:
+            return
+        self._trouble_told_at[kind] = now
+        # Its first line; those below may quote rows.
+        why = (str(error) or kind.__name__).splitlines()[0]
+        log.warning("database_trouble", kind=kind.__name__, why=why)
+
     def _renew(self) -> None:
-        # Where one link has died without a word the others of that age have too.
+        # What is true of one link is true of the others of that age.
         self._renewal = asyncio.get_running_loop().create_task(self._pool.drain())
 
     async def run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:

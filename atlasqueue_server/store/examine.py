@@ -15,9 +15,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 
-from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store.database import CONNECTION_SETTINGS, hung_up_after
-from atlasqueue_server.store.migrations import ADDRESS_UNREADABLE, MigrationError, known_migrations
+from atlasqueue_server.store.migrations import (
+    ADDRESS_UNREADABLE,
+    MigrationError,
+    known_migrations,
+    no_connection,
+)
 from atlasqueue_server.store.pooler import pools_transactions
 from atlasqueue_server.store.statements import statement
 
@@ -59,6 +63,13 @@ class Transaction(NamedTuple):
     state_s: float | None
     has_written: bool
     xmin_age: int | None
+
+
+class Configured(NamedTuple):
+    """A setting of PostgreSQL. source: where it was made, in the words of pg_settings."""
+
+    value: str
+    source: str = "configuration file"
 
 
 class Slot(NamedTuple):
@@ -163,7 +174,7 @@ class Facts:
     database: DatabaseFacts
     clock_offset_s: float
     pooled: bool | Unseen
-    settings: dict[str, str] | Unseen
+    settings: dict[str, Configured] | Unseen
     transactions: list[Transaction] | Unseen
     slots: list[Slot] | Unseen
     prepared: list[Prepared] | Unseen
@@ -184,7 +195,7 @@ async def examine(database_url: str, setting_names: list[str]) -> Facts:
             with hung_up_after(connection, 4 * ANSWER_S):
                 return await _examine(connection, database_url, setting_names)
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+        raise no_connection(error) from error
     except psycopg.ProgrammingError:
         # Its text may quote the address, and with it the password.
         raise MigrationError(ADDRESS_UNREADABLE) from None
@@ -253,9 +264,8 @@ async def _list(kind: Callable[[Any], T], rows: Rows) -> list[T]:
     return [kind(row) for row in await rows]
 
 
-async def _settings(rows: Rows) -> dict[str, str]:
-    found: list[tuple[str, str]] = await rows
-    return dict(found)
+async def _settings(rows: Rows) -> dict[str, Configured]:
+    return {name: Configured(value, source) for name, value, source in await rows}
 
 
 async def _leader(rows: Rows) -> Leader | None:

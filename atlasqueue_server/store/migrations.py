@@ -9,6 +9,7 @@ waiter holds a snapshot open, which blocks CREATE INDEX CONCURRENTLY for as long
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,15 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 LOCK_KEY = 0x61746C6173
 LOCK_POLL_S = 0.1
 OLDEST_POSTGRES = 150000
+# What PostgreSQL says, to which libpq adds no code.
+NONE_LEFT = ("too many clients", "remaining connection slots", "too many connections for")
+ADVICE_NONE_LEFT = (
+    "superusers still get one: see who has them (select usename, application_name, count(*) from "
+    "pg_stat_activity group by 1, 2 order by 3 desc), then lower database_pool_max of the servers or raise "
+    "max_connections (docs/operating/many_servers.md)"
+)
+MAY_MIGRATE = "CREATE on the database, or migrate as the owner of schema atlasqueue"
+MAY_READ = "USAGE on schema atlasqueue and the rights on its tables and sequences"
 ADDRESS_UNREADABLE = (
     "the database's address cannot be read: it must look like "
     "postgresql://user:password@host:5432/database, with %20 for a space in it and parameters "
@@ -48,6 +58,10 @@ class SchemaTooOld(MigrationError):
 
 class PostgresTooOld(MigrationError):
     """PostgreSQL is older than 15."""
+
+
+class ReadOnly(MigrationError):
+    """The database takes no writes: a standby, most often."""
 
 
 class TransactionPooling(MigrationError):
@@ -92,43 +106,50 @@ def known_migrations() -> list[Migration]:
 async def migrate(database_url: str) -> MigrationReport:
     """Brings the schema up to date; safe when several servers call it at once.
 
-    Raises MigrationError (SchemaTooNew, PostgresTooOld, TransactionPooling, or the role may not),
-    DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, PostgresTooOld, TransactionPooling, ReadOnly, or the role may
+    not), DatabaseUnavailable.
     """
     await _refuse_pooler(database_url)
-    async with _connected(database_url) as connection:
+    async with _connected(database_url, MAY_MIGRATE) as connection:
+        await _refuse_standby(connection)
         while not await _try_lock(connection):
             # Polled on purpose, see above.
             await asyncio.sleep(LOCK_POLL_S)
         try:
             return await _apply(connection)
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise MigrationError(
-                f"the database's role {connection.info.user} may not do that: {error}. Grant it CREATE on "
-                f"the database, or migrate as another role"
-            ) from error
-        except psycopg.errors.ReadOnlySqlTransaction as error:
-            raise MigrationError(
-                f"the database is read-only, a standby perhaps: {error}. Migrate the primary"
-            ) from error
         finally:
-            if not connection.closed:
+            # A connection that broke has released it.
+            with contextlib.suppress(psycopg.OperationalError):
                 await connection.execute(statement("release_migration_lock"), {"key": LOCK_KEY})
 
 
 async def status(database_url: str) -> MigrationReport:
-    """What migrate would do. Raises SchemaTooNew, PostgresTooOld, DatabaseUnavailable."""
-    async with _connected(database_url) as connection:
+    """What migrate would do. Raises MigrationError (SchemaTooNew, PostgresTooOld, or the role may not),
+    DatabaseUnavailable."""
+    async with _connected(database_url, MAY_READ) as connection:
         return await _status(connection)
 
 
 @asynccontextmanager
-async def _connected(database_url: str) -> AsyncIterator[Connection]:
+async def _connected(database_url: str, needs: str) -> AsyncIterator[Connection]:
+    """A connection, on which what the database or the role makes impossible is told in a sentence."""
     async with await _connect(database_url) as connection:
         try:
             yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MigrationError(
+                f"the database's role {connection.info.user} may not do that: {error}. Grant it {needs}"
+            ) from error
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"the database broke off: {error}; run it again") from error
+
+
+def no_connection(error: Exception) -> DatabaseUnavailable:
+    """Why there is no connection, and what to do where PostgreSQL has none left even for a look."""
+    text = f"cannot connect to the database: {str(error) or type(error).__name__}"
+    if any(words in text for words in NONE_LEFT):
+        text += f"\n{ADVICE_NONE_LEFT}"
+    return DatabaseUnavailable(text)
 
 
 async def _connect(database_url: str) -> Connection:
@@ -137,7 +158,7 @@ async def _connect(database_url: str) -> Connection:
             database_url, autocommit=True, connect_timeout=10, application_name="atlasqueue-migrate"
         )
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+        raise no_connection(error) from error
     except psycopg.ProgrammingError:
         # Its text may quote the address, and with it the password.
         raise MigrationError(ADDRESS_UNREADABLE) from None
@@ -156,7 +177,7 @@ async def _refuse_pooler(database_url: str) -> None:
         # An address that cannot be read, of which the connection made next says more.
         return
     except (psycopg.Error, TimeoutError) as error:
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+        raise no_connection(error) from error
     if pooled:
         raise TransactionPooling(
             "the database is reached through a pooler in transaction or statement mode, under which "
@@ -164,13 +185,25 @@ async def _refuse_pooler(database_url: str) -> None:
         )
 
 
+async def _refuse_standby(connection: Connection) -> None:
+    cursor = await connection.execute(statement("ping"))
+    if await cursor.fetchone() != (True,):
+        raise ReadOnly(
+            "the database takes no writes: it is a standby, or default_transaction_read_only is on. Name the "
+            "primary, or all hosts and target_session_attrs=read-write (docs/operating/failover.md)"
+        )
+
+
 async def check_schema(database_url: str) -> int:
     """The schema's version.
 
-    Raises SchemaTooNew, SchemaTooOld, PostgresTooOld, TransactionPooling, DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, SchemaTooOld, PostgresTooOld, TransactionPooling, ReadOnly, or the
+    role may not), DatabaseUnavailable.
     """
     await _refuse_pooler(database_url)
-    report = await status(database_url)
+    async with _connected(database_url, MAY_READ) as connection:
+        await _refuse_standby(connection)
+        report = await _status(connection)
     if report.pending:
         raise SchemaTooOld(
             f"the database's schema is at version {report.before} and lacks {', '.join(report.pending)}: "

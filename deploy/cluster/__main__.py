@@ -17,8 +17,8 @@ import threading
 import urllib.error
 from pathlib import Path
 
-from atlasqueue_server.embedded import EmbeddedPostgres
-from atlasqueue_server.store.migrations import migrate
+from atlasqueue_server.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from atlasqueue_server.store.migrations import MigrationError, migrate
 from deploy.cluster.processes import Children
 from deploy.cluster.topology import Cluster, ClusterError, Plan, settled_jobs
 
@@ -157,7 +157,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="atlasqueue-cluster-") as directory:
-        return run(given, plan, Path(directory), stop)
+        try:
+            return run(given, plan, Path(directory), stop)
+        except (EmbeddedPostgresError, MigrationError) as error:
+            say(f"error: {error}")
+            return 1
 
 
 if __name__ == "__main__":

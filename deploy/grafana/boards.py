@@ -38,10 +38,27 @@ def highest(gauge: str, by: str = "", where: str = "") -> Query:
     )
 
 
+def within(counter: str, span: str) -> Query:
+    """By how much a counter grew, over all series; 0 when it has none.
+
+    A series that begins within the span counts whole: increase() leaves its first value out, so that jobs
+    which all died between two scrapes would be none.
+    """
+    grown = f"({counter} unless {counter} offset {span}) or increase({counter}[{span}])"
+    return Query(f"sum({grown}) or vector(0)")
+
+
 def stat(title: str, query: Query, *steps: tuple[float, str], **rest: object) -> Panel:
     """A number that changes its colour."""
     return Panel(title, [query], form="stat", width=4, steps=steps, **rest)  # type: ignore[arg-type]
 
+
+# Paused queues are meant to wait. Where all are paused it is 0, where nothing is known it is nothing.
+OLDEST = Query(
+    "max(max by (queue) (atlasqueue_queue_oldest_ready_age_seconds) "
+    'unless on (queue) max by (queue) (atlasqueue_queue_paused{queue!="_other"}) > 0) '
+    "or 0 * max(atlasqueue_queue_oldest_ready_age_seconds)"
+)
 
 HEALTH = Row(
     "Is it healthy?",
@@ -61,18 +78,18 @@ HEALTH = Row(
         ),
         stat(
             "Oldest ready job",
-            highest("atlasqueue_queue_oldest_ready_age_seconds"),
+            OLDEST,
             *((60, "orange"), (300, "red")),
             unit="s",
         ),
         stat(
             "Died in the last hour",
-            Query("sum(increase(atlasqueue_jobs_dead_lettered_total[1h]))"),
+            within("atlasqueue_jobs_dead_lettered_total", "1h"),
             *((1, "orange"), (100, "red")),
         ),
         stat(
             "Leases expired, last hour",
-            Query("sum(increase(atlasqueue_jobs_expired_total[1h]))"),
+            within("atlasqueue_jobs_expired_total", "1h"),
             *((1, "orange"), (100, "red")),
         ),
         stat(

@@ -37,6 +37,14 @@ def test_a_taken_port_is_named() -> None:
             _ports(Plan(base_port=port))
 
 
+def test_a_directory_that_cannot_be_had_is_one_line() -> None:
+    """How it showed: a traceback."""
+    command = [sys.executable, "-m", "deploy.cluster", "--data", "/dev/null/x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("error: the data directory /dev/null/x cannot be made")
+
+
 def test_the_same_seed_makes_the_same_load() -> None:
     first, second = ([order(random.Random(7), Mix(0.3, 0.1)) for _ in range(50)] for _ in range(2))
     assert first == second

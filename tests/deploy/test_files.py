@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.checks import static
+from deploy.grafana.boards import within
 from deploy.grafana.build import files
 from deploy.grafana.panels import DATASOURCE
 
@@ -38,6 +42,34 @@ def test_the_type_check_finds_what_it_is_there_for() -> None:
         broken = {path.with_name("broken.json"): json.dumps(board)}
         found = static.typecheck.problems(broken, static.TOOLS / "deploy" / "grafana")
         assert any("broken.ts" in line and "TS2322" in line for line in found), found
+
+
+def test_a_stat_counts_what_a_counter_began_with(tmp_path: Path) -> None:
+    """How it showed: 20 jobs of a kind died between two scrapes, and Overview told of none."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("a tool of make verify-deploy: promtool is not installed: run `make tools`")
+    expr = f"round({within('died_total', '1h').expr})"
+    old, new, reset = (f'died_total{{instance="{name}"}}' for name in ("old", "new", "reset"))
+    cases = {
+        "none yet": ([], 0),
+        "a burst, an old counter that rests": ([(new, "_x100 20x20"), (old, "500x120")], 20),
+        "a restart": ([(reset, "3x100 0x4 5x16")], 5),
+    }
+    tests = [
+        {
+            "name": name,
+            "interval": "1m",
+            "input_series": [{"series": series, "values": values} for series, values in given],
+            "promql_expr_test": [
+                {"expr": expr, "eval_time": "2h", "exp_samples": [{"labels": "{}", "value": died}]}
+            ],
+        }
+        for name, (given, died) in cases.items()
+    ]
+    file = tmp_path / "tests.yml"
+    file.write_text(yaml.safe_dump({"tests": tests}))
+    assert static.run(promtool, "test", "rules", str(file)) == []
 
 
 def test_panels_ask_the_datasource_of_the_variable() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from atlasqueue_server.domain.doctor import Facts, Finding, Level, diagnose
 from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_name
 from atlasqueue_server.store.examine import (
+    Configured,
     DatabaseFacts,
     Leader,
     Partitions,
@@ -33,17 +34,20 @@ HEALTHY = Facts(
     clock_offset_s=0.01,
     pooled=False,
     settings={
-        "synchronous_commit": "on",
-        "fsync": "on",
-        "full_page_writes": "on",
-        "autovacuum": "on",
-        "track_counts": "on",
-        "default_transaction_read_only": "off",
-        "default_transaction_isolation": "read committed",
-        "synchronous_standby_names": "standby_1",
-        "idle_in_transaction_session_timeout": "300000",
-        "max_wal_size": "4096",
-        "hot_standby_feedback": "off",
+        name: Configured(value)
+        for name, value in {
+            "synchronous_commit": "on",
+            "fsync": "on",
+            "full_page_writes": "on",
+            "autovacuum": "on",
+            "track_counts": "on",
+            "default_transaction_read_only": "off",
+            "default_transaction_isolation": "read committed",
+            "synchronous_standby_names": "standby_1",
+            "idle_in_transaction_session_timeout": "300000",
+            "max_wal_size": "4096",
+            "hot_standby_feedback": "off",
+        }.items()
     },
     transactions=[TRANSACTION],
     slots=[SLOT],

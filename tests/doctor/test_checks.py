@@ -13,6 +13,7 @@ from atlasqueue_server.doctor_report import exit_code, to_json, to_text
 from atlasqueue_server.domain.doctor import Level, diagnose
 from atlasqueue_server.domain.doctor.findings import CHECKS, size, span
 from atlasqueue_server.store.examine import (
+    Configured,
     Index,
     Leader,
     Partitions,
@@ -40,10 +41,11 @@ PROBLEM, WARNING, NOTE, UNSEEN = Level.PROBLEM, Level.WARNING, Level.NOTE, Level
 GIB = 1024**3
 
 
-def settings(**changes: str) -> dict[str, Any]:
-    """Healthy settings but for the changes."""
+def settings(source: str = "configuration file", **changes: str) -> dict[str, Any]:
+    """Healthy settings but for the changes, which were made there."""
     assert isinstance(HEALTHY.settings, dict)
-    return {"settings": HEALTHY.settings | changes}
+    changed = {name: Configured(value, source) for name, value in changes.items()}
+    return {"settings": HEALTHY.settings | changed}
 
 
 def idle(**changes: Any) -> dict[str, Any]:
@@ -87,10 +89,34 @@ def test_nothing_is_said_of_a_healthy_cluster() -> None:
         (settings(track_counts="off"), PROBLEM, "track_counts is off", "set track_counts = on"),
         (settings(full_page_writes="off"), PROBLEM, "full_page_writes is off", "= on"),
         (
-            settings(default_transaction_read_only="on"),
+            settings("database", default_transaction_read_only="on"),
             PROBLEM,
             "default_transaction_read_only is on",
-            "alter database jobs reset",
+            'begin read write; alter database "jobs" reset default_transaction_read_only; commit;',
+        ),
+        (
+            settings("user", synchronous_commit="off"),
+            PROBLEM,
+            "synchronous_commit is off",
+            'alter role "queue" reset synchronous_commit; then restart the servers',
+        ),
+        (
+            settings("database user", synchronous_commit="off"),
+            PROBLEM,
+            "synchronous_commit is off",
+            'alter role "queue" in database "jobs" reset synchronous_commit;',
+        ),
+        (
+            settings("client", synchronous_commit="off"),
+            PROBLEM,
+            "synchronous_commit is off",
+            "take synchronous_commit out of the options of database_url",
+        ),
+        (
+            settings("command line", fsync="off"),
+            PROBLEM,
+            "fsync is off",
+            "take fsync out of the command line",
         ),
         (
             settings(default_transaction_isolation="serializable"),

@@ -157,14 +157,33 @@ async def test_prepared_transactions_slots_and_settings_of_the_role_are_seen(
             operator, "select pg_create_physical_replication_slot(%(slot)s, true)", slot=slot
         )
         try:
-            found = {
-                f["found"] for f in await findings(as_role(migrated_database_url, role, password))
-            }
-            assert "synchronous_commit is off" in found
+            url = as_role(migrated_database_url, role, password)
+            found = {f["found"]: f["remedy"] for f in await findings(url)}
             assert any(f"replication slot {slot} has no reader" in text for text in found)
+            # How it showed: `alter system` was advised, over which the role's own setting wins.
+            [remedy] = found["synchronous_commit is off"]
+            await operator.execute(remedy.removesuffix(" then restart the servers").encode())
+            assert "synchronous_commit is off" not in {f["found"] for f in await findings(url)}
         finally:
             await execute(operator, "select pg_drop_replication_slot(%(slot)s)", slot=slot)
             await operator.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+async def test_a_database_that_was_made_read_only_is_found_and_the_remedy_works(
+    migrated_database_url: str,
+) -> None:
+    """How it showed: ALTER DATABASE is refused as well, while the setting holds."""
+    url = migrated_database_url
+    name = urlsplit(url).path.lstrip("/")
+    async with await connect(url) as operator:
+        await operator.execute(
+            f"alter database {name} set default_transaction_read_only = on".encode()
+        )
+    found = {f["found"]: f["remedy"] for f in await findings(url)}
+    [remedy] = found["default_transaction_read_only is on"]
+    async with await connect(url) as operator:
+        await operator.execute(remedy.removesuffix(" then restart the servers").encode())
+    assert "default_transaction_read_only is on" not in {f["found"] for f in await findings(url)}
 
 
 def as_role(url: str, role: str, password: str) -> str:

@@ -7,10 +7,12 @@ import random
 from prometheus_client import CollectorRegistry
 
 from atlasqueue_server.metrics.journal import Journal
-from atlasqueue_server.metrics.names import PAIRS_MAX, QUEUES_MAX
+from atlasqueue_server.metrics.names import PAIRS_MAX, QUEUES_MAX, Names
 from atlasqueue_server.model.jobs import Outcome, OutcomeKind
 from atlasqueue_server.model.states import State
+from atlasqueue_server.observe import _queues as observe_queues
 from atlasqueue_server.store.lease import LeasedRow
+from atlasqueue_server.store.observe import QueueReading
 from tests.factories import new_job
 
 NAMES = 10_000
@@ -44,6 +46,23 @@ def test_every_verb_with_names_of_its_own_for_each_job() -> None:
         total(registry, f"atlasqueue_jobs_{n}_total") for n in ("completed", "dead_lettered")
     )
     assert ended == total(registry, "atlasqueue_job_run_seconds_count") == NAMES
+
+
+def test_a_paused_queue_behind_other_neither_waits_nor_hides_one_that_does() -> None:
+    """How it showed: the alert leaves paused queues out, and with one of them behind `_other` all that stand there."""
+
+    def queue(name: str, oldest_ready_s: float, paused: bool = False) -> QueueReading:
+        return QueueReading(name, 0, 1, 0, 0, 0, 0, paused, oldest_ready_s, False)
+
+    names = Names(queues_max=1)
+    queues = [queue("own", 1.0, True), queue("held", 3600.0, True), queue("late", 60.0)]
+    [oldest] = [
+        family
+        for family in observe_queues(queues, names)
+        if family.name == "atlasqueue_queue_oldest_ready_age_seconds"
+    ]
+    ages = {sample.labels["queue"]: sample.value for sample in oldest.samples}
+    assert ages == {"own": 1.0, "_other": 60.0}
 
 
 def total(registry: CollectorRegistry, name: str) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store import migrations
@@ -15,6 +16,7 @@ from atlasqueue_server.store.migrations import (
     LOCK_KEY,
     Migration,
     MigrationError,
+    ReadOnly,
     SchemaTooNew,
     SchemaTooOld,
     check_schema,
@@ -24,6 +26,7 @@ from atlasqueue_server.store.migrations import (
 )
 from scripts import dump_schema
 from tests.factories import execute
+from tests.plugins.postgres import with_user
 from tests.waiting import eventually
 
 NAMES = [m.name for m in known_migrations()]
@@ -89,6 +92,54 @@ async def test_a_newer_schema_is_refused_and_left_alone(migrated_database_url: s
             await act(migrated_database_url)
 
 
+async def test_a_database_that_takes_no_writes_is_refused(migrated_database_url: str) -> None:
+    """How it showed: a server on a standby said that it serves, and migrate ended in a traceback."""
+    name = urlsplit(migrated_database_url).path.lstrip("/")
+    await _rows(
+        migrated_database_url, f"alter database {name} set default_transaction_read_only = on"
+    )
+    for act in (migrate, check_schema):
+        with pytest.raises(ReadOnly, match=r"takes no writes.*target_session_attrs=read-write"):
+            await act(migrated_database_url)
+    assert (await status(migrated_database_url)).pending == []
+
+
+async def test_a_role_that_may_not_is_told_what_it_needs(
+    database_url: str, migrated_database_url: str
+) -> None:
+    """How it showed: serve and migrate --status ended in a traceback."""
+    role = f"r{secrets.token_hex(4)}"
+    await _rows(database_url, f"create role {role} login password 's3cret'")
+    try:
+        for url, act, needs in (
+            (database_url, migrate, "Grant it CREATE on the database"),
+            (migrated_database_url, check_schema, "Grant it USAGE on schema atlasqueue"),
+            (migrated_database_url, status, "Grant it USAGE on schema atlasqueue"),
+        ):
+            with pytest.raises(MigrationError, match=f"role {role} may not do that: .*{needs}"):
+                await act(with_user(url, role, "s3cret"))
+    finally:
+        await _rows(database_url, f"drop role {role}")
+
+
+async def test_a_link_that_breaks_is_told(database_url: str) -> None:
+    """How it showed: a restart of PostgreSQL under migrate ended in a traceback."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
+        migrating = asyncio.create_task(migrate(database_url))
+
+        async def ended() -> list[tuple[Any, ...]]:
+            return await execute(
+                other,
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'atlasqueue-migrate' and datname = current_database()",
+            )
+
+        await eventually(ended)
+        with pytest.raises(DatabaseUnavailable, match="broke off"):
+            await migrating
+
+
 async def test_a_migration_that_fails_leaves_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,28 +164,6 @@ async def test_a_dead_migrator_does_not_keep_the_lock(database_url: str) -> None
         pid = dead.info.backend_pid
         await _rows(database_url, "select pg_terminate_backend(%(pid)s)", pid=pid)
         assert (await migrating).applied == NAMES
-
-
-async def test_a_lost_connection_is_no_traceback(database_url: str) -> None:
-    """It was psycopg's own error, of the lock that could not be given back."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
-        await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
-        migrating = asyncio.create_task(migrate(database_url))
-        end = (
-            "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where application_name = 'atlasqueue-migrate' and query like '%%try_advisory_lock%%'"
-        )
-        await eventually(lambda: execute(other, end))
-        with pytest.raises(DatabaseUnavailable, match="run it again"):
-            await migrating
-
-
-async def test_a_database_that_is_read_only_is_named(database_url: str) -> None:
-    """A standby, say: how it showed was a traceback."""
-    name = conninfo_to_dict(database_url)["dbname"]
-    await _rows(database_url, f'alter database "{name}" set default_transaction_read_only = on')
-    with pytest.raises(MigrationError, match="Migrate the primary"):
-        await migrate(database_url)
 
 
 async def test_schema_sql_is_the_sum_of_the_migrations(migrated_database_url: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 
 from atlasqueue_server.domain.observe import Observer
@@ -13,6 +15,7 @@ from atlasqueue_server.store import observe as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 from tests.factories import Factory, execute
+from tests.waiting import eventually
 
 
 async def test_it_counts_what_stands_where(
@@ -68,6 +71,53 @@ async def test_an_open_transaction_of_another_holds_xmin(
     await connection.execute("rollback")
     assert (postgres.xmin_age or 0) >= 5
     assert (postgres.oldest_transaction_s or 0) > 0
+
+
+async def test_who_has_written_and_waits_holds_xmin_too(
+    database: Database, connection: Any, factory: Factory
+) -> None:
+    """How it showed: idle in a transaction it has an id and no snapshot, and the age stayed at nothing."""
+    await connection.execute("begin")
+    await connection.execute("select pg_current_xact_id()")
+    for _ in range(5):
+        await factory.enqueue()
+    postgres = (await store.observe(database)).postgres
+    await connection.execute("rollback")
+    assert (postgres.xmin_age or 0) >= 5
+
+
+async def test_another_database_and_a_vacuum_hold_nothing(
+    database: Database, connection: Any, factory: Factory, any_postgres_url: str
+) -> None:
+    """How it showed: the alert named a report in a database beside, which keeps no row here."""
+    await execute(connection, "create table slow as select n from generate_series(1, 100000) n")
+    await connection.execute("set vacuum_cost_delay = 100")
+    await connection.execute("set vacuum_cost_limit = 1")
+    async with (
+        await psycopg.AsyncConnection.connect(any_postgres_url) as beside,
+        # Within a transaction PostgreSQL shows the same activity again and again.
+        await psycopg.AsyncConnection.connect(any_postgres_url, autocommit=True) as looker,
+    ):
+        await beside.execute("select pg_current_xact_id()")
+        connections = (await store.observe(database)).postgres.connections
+        vacuuming = asyncio.create_task(connection.execute("vacuum slow"))
+        try:
+
+            async def begun() -> Any:
+                cursor = await looker.execute("select 1 from pg_stat_progress_vacuum")
+                return await cursor.fetchone()
+
+            await eventually(begun)
+            for _ in range(5):
+                await factory.enqueue()
+            postgres = (await store.observe(database)).postgres
+        finally:
+            connection.cancel()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                await vacuuming
+    assert (postgres.xmin_age or 0) < 5
+    assert postgres.oldest_transaction_s is None
+    assert connections >= 3, "those to other databases count"
 
 
 async def test_scrapes_share_a_reading_and_a_failed_one_is_counted(

@@ -19,7 +19,7 @@ async def test_health_asks_only_when_nothing_was_answered_of_late(
     """It showed as one of an idle server's sixteen statements a second."""
     pings = 0
 
-    async def no_answer(_: Database) -> None:
+    async def no_answer(_: Database) -> bool:
         nonlocal pings
         pings += 1
         raise DatabaseUnavailable("gone")
@@ -27,8 +27,8 @@ async def test_health_asks_only_when_nothing_was_answered_of_late(
     monkeypatch.setattr(app, "ping", no_answer)
     database = server.application.database
     await ping(database)
-    assert await server.application._database_is_there()
+    assert await server.application._database_serves()
     assert pings == 0
     database.answered_at = -math.inf
-    assert not await server.application._database_is_there()
+    assert not await server.application._database_serves()
     assert pings == 1

@@ -55,101 +55,102 @@ def pooler(facts: Facts) -> Iterable[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that should have one of `good` values; `wrong` is what others mean."""
+    """A setting that should have one of `good` values, best the first; `wrong` is what others mean."""
 
     good: tuple[str, ...]
-    level: Level
     wrong: str
-    remedy: str
-
-
-def _reload(name: str, value: str) -> str:
-    return f"alter system set {name} = {value}; select pg_reload_conf();"
 
 
 SETTINGS: Final[Mapping[str, Setting]] = {
     "synchronous_commit": Setting(
         # Stronger than on, and with a synchronous standby local is weaker: see standbys.
         ("on", "remote_apply", "remote_write", "local"),
-        Level.PROBLEM,
         "a crash of PostgreSQL loses jobs that were acknowledged, and fences may be issued twice",
-        _reload("synchronous_commit", "on"),
     ),
-    "fsync": Setting(
-        ("on",),
-        Level.PROBLEM,
-        "a power cut may destroy the whole database",
-        _reload("fsync", "on"),
-    ),
+    "fsync": Setting(("on",), "a power cut may destroy the whole database"),
     "full_page_writes": Setting(
-        ("on",),
-        Level.PROBLEM,
-        "a power cut may destroy pages, unless the file system never tears them",
-        _reload("full_page_writes", "on"),
+        ("on",), "a power cut may destroy pages, unless the file system never tears them"
     ),
     "autovacuum": Setting(
         ("on",),
-        Level.PROBLEM,
         "dead rows are never removed: every lease has to step over them, and gets slower for ever",
-        _reload("autovacuum", "on"),
     ),
     "track_counts": Setting(
-        ("on",),
-        Level.PROBLEM,
-        "autovacuum does not learn where dead rows are, and does nothing",
-        _reload("track_counts", "on"),
+        ("on",), "autovacuum does not learn where dead rows are, and does nothing"
     ),
-    "default_transaction_read_only": Setting(
-        ("off",),
-        Level.PROBLEM,
-        "whatever changes a job is refused",
-        "alter database {database} reset default_transaction_read_only; (or alter role ... reset)",
-    ),
+    "default_transaction_read_only": Setting(("off",), "whatever changes a job is refused"),
     "default_transaction_isolation": Setting(
         ("read committed",),
-        Level.PROBLEM,
         "the guards of statements are made for read committed; calls fail with serialization errors",
-        "alter database {database} set default_transaction_isolation = 'read committed'; "
-        "then restart the servers",
     ),
-    "synchronous_standby_names": Setting((), Level.OK, "", ""),
-    "idle_in_transaction_session_timeout": Setting((), Level.OK, "", ""),
-    "max_wal_size": Setting((), Level.OK, "", ""),
-    "hot_standby_feedback": Setting((), Level.OK, "", ""),
+    "synchronous_standby_names": Setting((), ""),
+    "idle_in_transaction_session_timeout": Setting((), ""),
+    "max_wal_size": Setting((), ""),
+    "hot_standby_feedback": Setting((), ""),
 }
+
+
+def _remedy(facts: Facts, name: str, value: str) -> str:
+    """How to give a setting another value: there where it was made, for there it wins."""
+    assert isinstance(facts.settings, dict)
+    source, role = facts.settings[name].source, f'role "{facts.database.role}"'
+    in_database = f'database "{facts.database.name}"'
+    made_for = {
+        "global": "role all",
+        "user": role,
+        "database": in_database,
+        "database user": f"{role} in {in_database}",
+    }
+    if source in made_for:
+        alter = f"alter {made_for[source]} reset {name};"
+        if name == "default_transaction_read_only":
+            # It refuses its own end otherwise.
+            alter = f"begin read write; {alter} commit;"
+        return f"{alter} then restart the servers"
+    if source == "client":
+        return f"take {name} out of the options of database_url, or of PGOPTIONS; then restart the servers"
+    if source == "command line":
+        return f"take {name} out of the command line that starts PostgreSQL, and restart it"
+    return f"alter system set {name} = {value}; select pg_reload_conf();"
 
 
 @check("settings", "settings")
 def settings(facts: Facts) -> Iterable[Finding]:
     """Settings under which the promise does not hold, or holds slowly."""
     assert isinstance(facts.settings, dict)
-    for name, value in facts.settings.items():
+    for name, found in facts.settings.items():
         setting = SETTINGS[name]
-        if setting.good and value not in setting.good:
+        if setting.good and found.value not in setting.good:
+            best = setting.good[0]
             yield Finding(
-                setting.level,
-                f"{name} is {value}",
+                Level.PROBLEM,
+                f"{name} is {found.value}",
                 setting.wrong,
-                (setting.remedy.format(database=facts.database.name),),
+                (_remedy(facts, name, f"'{best}'" if " " in best else best),),
             )
-    yield from _worth_a_note(facts.settings)
+    yield from _worth_a_note(facts)
 
 
-def _worth_a_note(found: Mapping[str, str]) -> Iterable[Finding]:
-    if found.get("idle_in_transaction_session_timeout") == "0":
+def _value(facts: Facts, name: str) -> str:
+    assert isinstance(facts.settings, dict)
+    return facts.settings[name].value if name in facts.settings else ""
+
+
+def _worth_a_note(facts: Facts) -> Iterable[Finding]:
+    if _value(facts, "idle_in_transaction_session_timeout") == "0":
         yield Finding(
             Level.NOTE,
             "idle_in_transaction_session_timeout is not set",
             "a program that forgets an open transaction keeps dead rows from being removed until "
             "somebody looks (servers set it for themselves)",
-            (_reload("idle_in_transaction_session_timeout", "'5min'"),),
+            (_remedy(facts, "idle_in_transaction_session_timeout", "'5min'"),),
         )
-    if 0 < int(found.get("max_wal_size", "0")) < WAL_SMALL_MB:
+    if 0 < int(_value(facts, "max_wal_size") or 0) < WAL_SMALL_MB:
         yield Finding(
             Level.NOTE,
-            f"max_wal_size is {found['max_wal_size']} MB",
+            f"max_wal_size is {_value(facts, 'max_wal_size')} MB",
             "under load a checkpoint comes every few seconds, and each is felt in latency",
-            (_reload("max_wal_size", "'4GB'"),),
+            (_remedy(facts, "max_wal_size", "'4GB'"),),
         )
 
 
@@ -175,9 +176,8 @@ def connections(facts: Facts) -> Iterable[Finding]:
 @check("synchronous standby", "settings", "standbys")
 def synchronous_standby(facts: Facts) -> Iterable[Finding]:
     """One is there if commits wait for one, and they wait for it if there is one."""
-    assert isinstance(facts.settings, dict)
     assert isinstance(facts.standbys, list)
-    wanted = facts.settings.get("synchronous_standby_names", "")
+    wanted = _value(facts, "synchronous_standby_names")
     hidden = any(one.sync_state is None for one in facts.standbys)
     if not wanted or hidden:
         return
@@ -191,11 +191,10 @@ def synchronous_standby(facts: Facts) -> Iterable[Finding]:
                 "alter system reset synchronous_standby_names; select pg_reload_conf();",
             ),
         )
-    elif facts.settings.get("synchronous_commit") in ("local", "remote_write"):
-        mode = facts.settings["synchronous_commit"]
+    elif (mode := _value(facts, "synchronous_commit")) in ("local", "remote_write"):
         yield Finding(
             Level.WARNING,
             f"synchronous_commit is {mode} although there is a synchronous standby",
             "a failover may lose jobs that were acknowledged",
-            (_reload("synchronous_commit", "on"),),
+            (_remedy(facts, "synchronous_commit", "on"),),
         )

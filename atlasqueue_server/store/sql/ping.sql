@@ -1,2 +1,2 @@
--- The database answers; and what time it is there.
-select clock_timestamp()
+-- The database answers; and whether it takes writes, which a standby does not.
+select current_setting('transaction_read_only') = 'off'
