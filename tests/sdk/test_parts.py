@@ -67,7 +67,9 @@ def test_batches_keep_their_bounds() -> None:
     assert list(batches([])) == []
 
 
-@pytest.mark.parametrize("bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"]])
+@pytest.mark.parametrize(
+    "bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"], "http://a:1"]
+)
 def test_addresses_are_checked(bad: str | list[str]) -> None:
     with pytest.raises(ValueError, match="server address"):
         parse_addresses(bad)
