@@ -43,7 +43,9 @@ class Flags:
 
     def job(self, now: datetime) -> job_pb2.NewJob:
         """As a job without queue, kind and payload. Raises UsageError."""
-        job = job_pb2.NewJob(queue=self.queue or "", kind=self.kind or "", priority=self.priority)
+        job = job_pb2.NewJob(queue=self.queue or "", kind=self.kind or "")
+        if self.priority is not None:
+            job.priority = _sendable(self.priority, "--priority", "1 to 5")
         for header in self.headers:
             name, equals, value = header.partition("=")
             if not equals:
@@ -61,10 +63,16 @@ class Flags:
         if self.deadline is not None:
             job.deadline.CopyFrom(to_duration(times.duration(self.deadline, "--deadline")))
         if self.max_attempts is not None:
-            if not 0 <= self.max_attempts < 2**31:
-                raise UsageError("--max-attempts must be 1 to 1000")
-            job.retry_policy.max_attempts = self.max_attempts
+            attempts = _sendable(self.max_attempts, "--max-attempts", "1 to 1000")
+            job.retry_policy.max_attempts = attempts
         return job
+
+
+def _sendable(value: int, option: str, bound: str) -> int:
+    # What fits into the message goes to the server, which knows its bounds.
+    if not 0 <= value < 2**31:
+        raise UsageError(f"{option} must be {bound}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,10 @@ def _run_of(resume: str | None) -> tuple[Run, int]:
         return Run.new(), 1
     name, _, line = resume.partition(":")
     try:
-        return Run.parse(name), int(line or 1)
+        run, first = Run.parse(name), int(line or 1)
+        if first < 1:
+            raise ValueError("lines are numbered from 1")
+        return run, first
     except ValueError:
         raise UsageError(
             f"--resume: {resume!r} is no run", "copy RUN:LINE from what the broken run printed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,10 +14,12 @@ from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_cli import output, times, views
 from atlasqueue_cli.connection import Connection, pages, say
 from atlasqueue_cli.errors import ExitCode, UsageError, explain
+from atlasqueue_cli.lines import lines_of, open_input
 from atlasqueue_cli.options import Settings, complain
 from atlasqueue_cli.watching import print_bytes
 
 IDS_MAX = 100_000
+ID_LINE_BYTES_MAX = 1000
 
 Filtered = TypeVar("Filtered", job_service_pb2.ListJobsRequest, job_service_pb2.CancelJobsRequest)
 
@@ -26,15 +28,28 @@ def ids_from(arguments: Sequence[str]) -> list[str]:
     """Ids as given; `-` stands for those on standard input, one a line. Raises UsageError for none."""
     found: list[str] = []
     for argument in arguments:
-        if argument == "-":
-            found += [line.strip() for line in sys.stdin if line.strip()]
-        else:
-            found.append(argument)
-        if len(found) > IDS_MAX:
-            raise UsageError(f"more than {IDS_MAX} ids: give them in parts")
+        for job_id in _ids_of_input() if argument == "-" else [argument]:
+            # While it is read: an input may never end.
+            if len(found) == IDS_MAX:
+                raise UsageError(f"more than {IDS_MAX} ids: give them in parts")
+            found.append(job_id)
     if not found:
         raise UsageError("standard input has no ids: one a line is expected")
     return found
+
+
+def _ids_of_input() -> Iterator[str]:
+    with open_input("-") as source:
+        for line in lines_of(source, ID_LINE_BYTES_MAX):
+            try:
+                job_id = line.text.decode().strip() if line.text is not None else ""
+            except UnicodeDecodeError:
+                job_id = ""
+            if not job_id:
+                raise UsageError(
+                    f"line {line.number} of standard input is no id: one a line is expected"
+                )
+            yield job_id
 
 
 def read_job(connection: Connection, job_id: str, queue: str) -> job_pb2.Job:

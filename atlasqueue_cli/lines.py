@@ -32,6 +32,8 @@ class Line:
 def open_input(source: str) -> BinaryIO:
     """`-` for standard input, `@path` for a file. Raises UsageError when it cannot be read."""
     if source == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed")
         try:
             # Not sys.stdin.buffer: a thread that waits in it would hold up the end of the process.
             return open(sys.stdin.fileno(), "rb", closefd=False)
@@ -50,9 +52,17 @@ def read_payload(argument: str) -> bytes:
     if argument == "-" or argument.startswith("@"):
         with open_input(argument) as source:
             try:
-                return source.read()
+                payload = source.read(LINE_BYTES_MAX + 1)
             except OSError as error:
                 raise UsageError(f"{argument[1:]} cannot be read: {error.strerror}") from error
+        if len(payload) > LINE_BYTES_MAX:
+            # No more is read of it: it may be larger than the memory, or never end.
+            name = "standard input" if argument == "-" else argument[1:]
+            raise UsageError(
+                f"{name} is over 4 MiB; a payload has at most 1 MiB",
+                "store it elsewhere and enqueue its name; for JSON lines the first argument is - or @FILE",
+            )
+        return payload
     return argument.encode(errors="surrogateescape")
 
 

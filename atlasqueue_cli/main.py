@@ -5,6 +5,7 @@ Imports what a command needs inside of it, so that --help answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from atlasqueue_cli.commands import cluster, dead_letters, enqueue, jobs, queues
 from atlasqueue_cli.help import Command, Group, examples
-from atlasqueue_cli.options import DEFAULT_SERVER, connected
+from atlasqueue_cli.options import DEFAULT_SERVER, connected, told
 
 JOBS, QUEUES, CLUSTER = "Jobs", "Queues", "Workers and servers"
 # Wide enough for the examples, also where the output is no terminal.
@@ -124,8 +125,18 @@ _add(dead_letters_app, "purge", dead_letters.purge, dead_letters.PURGE_EPILOG)
 
 def main() -> None:
     """The console script."""
+    for name in ("stdout", "stderr"):
+        # A process that was started with a closed one has none.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show a character shows its number instead of a traceback.
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="atlasqueue")
+    # gRPC writes to standard error by itself, also of what an error here tells.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        app(prog_name="atlasqueue")
+    except OSError as error:
+        # Help on a full disk; what commands print is told of where they run.
+        sys.exit(told(error, DEFAULT_SERVER))

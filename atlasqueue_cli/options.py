@@ -72,6 +72,8 @@ class Settings:
             files.credentials()
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         return files
 
 
@@ -186,10 +188,11 @@ def framed(work: Callable[[], int | None], servers: str) -> int:
         return ExitCode.INTERRUPTED
     except Terminated:
         return ExitCode.TERMINATED
-    except BrokenPipeError:
-        # Who read our output has seen enough (`| head`). What is still buffered has nowhere to go.
+    except OSError as error:
+        # What is still buffered has nowhere to go, and would fail again at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        # Who read our output has seen enough (`| head`).
+        return ExitCode.OK if isinstance(error, BrokenPipeError) else told(error, servers)
     except Exception as error:
         return told(error, servers)
 
@@ -198,6 +201,12 @@ def told(error: Exception, servers: str) -> ExitCode:
     """Tells of an error and returns its exit code."""
     from atlasqueue.errors import AtlasQueueError
 
+    if isinstance(error, UnicodeEncodeError):
+        # Bytes of an argument that are no text became half surrogates, which no message can hold.
+        error = UsageError(f"{error.object!a} is not UTF-8")
+    elif isinstance(error, OSError):
+        # Files that are read are explained where they are opened.
+        error = CliError(f"the answer cannot be written: {error.strerror or error}")
     if isinstance(error, CliError | AtlasQueueError):
         known = explain(error, servers)
         complain(known.message, known.hint)

@@ -36,7 +36,9 @@ def as_dict(message: Any) -> dict[str, Any]:
 def print_json(value: Any) -> None:
     """A message or a mapping, as a line."""
     tree = value if isinstance(value, Mapping) else as_dict(value)
-    sys.stdout.write(json.dumps(tree, ensure_ascii=False, separators=(",", ":")) + "\n")
+    # Where output is no UTF-8, main lets it show numbers for characters, which is no JSON.
+    narrow = sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+    sys.stdout.write(json.dumps(tree, ensure_ascii=narrow, separators=(",", ":")) + "\n")
 
 
 def clean(text: str) -> str:
@@ -97,7 +99,8 @@ def _styled(cell: Any) -> Any:
 def _print(drawn: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, width=4000, soft_wrap=False)
+    # Wider than any text that is shown: rich cuts what does not fit, without a word.
+    console = Console(highlight=False, width=100_000, soft_wrap=False)
     with console.capture() as captured:
         console.print(drawn)
     for line in captured.get().splitlines():

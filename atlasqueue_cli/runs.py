@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 LINES_MAX = 2**32 - 1
+# The end of the year 9999, where datetime ends.
+MILLISECONDS_MAX = 253_402_300_799_999
 SECRET_BITS = 42
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +41,7 @@ class Run:
         """The run that `str` named. Raises ValueError."""
         value = uuid.UUID(text).int
         run = cls(value >> 80, value & ((1 << SECRET_BITS) - 1))
-        if str(run) != text.lower():
+        if str(run) != text.lower() or run.milliseconds > MILLISECONDS_MAX:
             raise ValueError("not the id of a run")
         return run
 

@@ -158,6 +158,8 @@ def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -
         files.credentials()
     except OSError as error:
         raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     return files
 
 

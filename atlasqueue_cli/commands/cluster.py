@@ -40,7 +40,9 @@ TOP_EPILOG = examples(
 
 def top(
     settings: Settings,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="Seconds between looks.")
+    ] = 1.0,
     count: Annotated[
         int | None, typer.Option(min=1, help="End after so many looks. [default: at Ctrl-C]")
     ] = None,

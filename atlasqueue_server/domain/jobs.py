@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atlasqueue_server.domain.pages import PageToken
+from atlasqueue_server.domain.pages import Order, PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import JobIdAmbiguous, JobNotFound
@@ -68,7 +68,7 @@ class Jobs:
         self, queue: str, jobs: JobFilter, page_size: int, token: PageToken
     ) -> tuple[list[tuple[str, PageToken]], PageToken | None]:
         """A page's ids, each with the token of what follows it, and the token of what follows all."""
-        pick = self._ready_ids if jobs.state is State.READY else self._ids_by_id
+        pick = self._ready_ids if order_of(jobs) is Order.DISPATCH else self._ids_by_id
         return await pick(queue, jobs, page_size, token)
 
     async def _ids_by_id(
@@ -94,6 +94,11 @@ class Jobs:
             return ids, ids[-1][1]
         last = PageToken(priority=rows[-1][2], seq=rows[-1][3]) if rows else None
         return ids, last if len(rows) == EXAMINED_MAX else None
+
+
+def order_of(jobs: JobFilter) -> Order:
+    """What a list of these jobs goes by."""
+    return Order.DISPATCH if jobs.state is State.READY else Order.JOB_ID
 
 
 def cut_page(

@@ -1,4 +1,8 @@
-"""Page tokens: where the next page begins, opaque to clients."""
+"""Page tokens: where the next page begins, opaque to clients.
+
+A token holds what the order of its list goes by. In a list of another order it would stand for the
+beginning, so that a caller would see, or cancel, the same jobs again; it is refused there.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,22 @@ import binascii
 import json
 import re
 from dataclasses import asdict, dataclass
+from enum import Enum
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 SEQ_MAX = 2**63 - 1
+
+
+class Order(Enum):
+    """What a list goes by: the fields that its tokens set."""
+
+    JOB_ID = frozenset({"job_id"})
+    DISPATCH = frozenset({"priority", "seq"})
+    NAME = frozenset({"name"})
+    SESSION = frozenset({"seq"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +44,12 @@ class PageToken:
         return base64.urlsafe_b64encode(json.dumps(known).encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> PageToken:
-        """The token of a text, or the start for an empty one. Raises InvalidField."""
+    def decode(cls, text: str, order: Order) -> PageToken:
+        """The token of a text, or the start for an empty one.
+
+        Raises:
+            InvalidField: it is no token, or one of a list of another order.
+        """
         if not text:
             return cls()
         try:
@@ -40,7 +58,7 @@ class PageToken:
             token = cls(**known)
         except (binascii.Error, ValueError, TypeError) as error:
             raise _refused() from error
-        if not token._well_formed():
+        if known.keys() != order.value or not token._well_formed():
             raise _refused()
         return token
 

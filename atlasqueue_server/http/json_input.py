@@ -19,6 +19,24 @@ from google.protobuf.message_factory import GetMessageClass
 from atlasqueue_server.model.errors import InvalidField, MalformedMessage, Violation
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+# What the library takes is wider: to it 1_0 is ten, 2.5 the second value of an enum, and +99:99 four days.
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+_NUMBER: Final = re.compile(r"-?[0-9.]+([eE][-+]?[0-9]+)?|NaN|-?Infinity")
+_FORMATS: Final = {
+    "google.protobuf.Timestamp": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+        r"(Z|[-+]([01][0-9]|2[0-3]):[0-5][0-9])"
+    ),
+    "google.protobuf.Duration": re.compile(r"-?[0-9]+(\.[0-9]{1,9})?s"),
+}
+_NUMBERS: Final = (
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_UINT32,
+    FieldDescriptor.CPPTYPE_INT64,
+    FieldDescriptor.CPPTYPE_UINT64,
+    FieldDescriptor.CPPTYPE_FLOAT,
+    FieldDescriptor.CPPTYPE_DOUBLE,
+)
 _BODY: Final = "(body)"
 _SHOWN_CHARS: Final = 100
 _VIOLATIONS_MAX: Final = 10
@@ -195,8 +213,26 @@ def _item(value: Any, field: FieldDescriptor, where: str, deep: bool) -> Iterato
     elif field.type == FieldDescriptor.TYPE_BYTES:
         if not _is_base64(value):
             yield Violation(where, _BAD_BYTES)
-    elif deep and not _accepts(field, [value] if field.is_repeated else value):
+    elif _is_misread(value, field) or (
+        deep and not _accepts(field, [value] if field.is_repeated else value)
+    ):
         yield Violation(where, _wanted(field))
+
+
+def _is_misread(value: Any, field: FieldDescriptor) -> bool:
+    """Whether the library would take the value for one that it hardly stands for."""
+    if field.enum_type is not None:
+        return type(value) in (bool, float) or (
+            isinstance(value, str)
+            and value not in field.enum_type.values_by_name
+            and not _INTEGER.fullmatch(value)
+        )
+    if isinstance(value, bool):
+        return field.cpp_type in _NUMBERS
+    form = _FORMATS.get(field.message_type.full_name) if field.message_type else None
+    if field.cpp_type in _NUMBERS:
+        form = _NUMBER
+    return form is not None and isinstance(value, str) and not form.fullmatch(value)
 
 
 def _is_base64(value: Any) -> bool:

@@ -8,7 +8,7 @@ from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
 from atlasqueue_server.domain.cancel_many import ManyCanceller
 from atlasqueue_server.domain.enqueue import Enqueuer
-from atlasqueue_server.domain.jobs import Jobs
+from atlasqueue_server.domain.jobs import Jobs, order_of
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.watch import Watcher
 from atlasqueue_server.model import limits
@@ -103,9 +103,10 @@ class JobHandlers:
         check = Checker()
         queue, wanted = _filter(check, request)
         page_size = check.page_size(request.page_size)
-        token = check.page_token(request.page_token)
+        text = check.page_token(request.page_token)
         check.raise_if_refused()
-        jobs, following = await self._jobs.page(queue, wanted, page_size, PageToken.decode(token))
+        token = PageToken.decode(text, order_of(wanted))
+        jobs, following = await self._jobs.page(queue, wanted, page_size, token)
         return job_service_pb2.ListJobsResponse(
             jobs=[convert_out.job(job) for job in jobs],
             next_page_token=following.encode() if following else "",
@@ -129,11 +130,10 @@ class JobHandlers:
             check.refuse(
                 "state", "must be SCHEDULED, READY or LEASED: the others are never cancelled"
             )
-        token = check.page_token(request.page_token)
+        text = check.page_token(request.page_token)
         check.raise_if_refused()
-        done = await self._many_canceller.cancel(
-            queue, wanted, PageToken.decode(token), dry_run=request.dry_run
-        )
+        token = PageToken.decode(text, order_of(wanted))
+        done = await self._many_canceller.cancel(queue, wanted, token, dry_run=request.dry_run)
         return job_service_pb2.CancelJobsResponse(
             cancelled_job_ids=done.cancelled,
             requested_job_ids=done.requested,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from atlasqueue.v1 import queue_service_pb2
 from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
-from atlasqueue_server.domain.pages import PageToken
+from atlasqueue_server.domain.pages import Order, PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import DeadLetterFilter
@@ -36,7 +36,7 @@ class QueueHandlers:
         self, request: queue_service_pb2.ListQueuesRequest
     ) -> queue_service_pb2.ListQueuesResponse:
         """Lists queues by name."""
-        page_size, token = _page(request)
+        page_size, token = _page(request, Order.NAME)
         queues = await self._queues.page(token.name, page_size)
         full = len(queues) == page_size
         return queue_service_pb2.ListQueuesResponse(
@@ -92,8 +92,9 @@ class QueueHandlers:
         queue = check.name("queue", request.queue)
         wanted = convert_in.dead_letter_filter(check, "filter", request.filter)
         page_size = check.page_size(request.page_size)
-        token = PageToken.decode(check.page_token(request.page_token))
+        text = check.page_token(request.page_token)
         check.raise_if_refused()
+        token = PageToken.decode(text, Order.JOB_ID)
         jobs, following = await self._dead_letters.page(queue, wanted, page_size, token)
         return queue_service_pb2.ListDeadLettersResponse(
             jobs=[convert_out.job(job) for job in jobs],
@@ -122,7 +123,7 @@ class QueueHandlers:
         self, request: queue_service_pb2.ListWorkersRequest
     ) -> queue_service_pb2.ListWorkersResponse:
         """Lists the sessions of workers."""
-        page_size, token = _page(request)
+        page_size, token = _page(request, Order.SESSION)
         rows = await self._cluster.workers(token.seq, page_size)
         full = len(rows) == page_size
         return queue_service_pb2.ListWorkersResponse(
@@ -157,12 +158,13 @@ def _queue(
 
 def _page(
     request: queue_service_pb2.ListQueuesRequest | queue_service_pb2.ListWorkersRequest,
+    order: Order,
 ) -> tuple[int, PageToken]:
     check = Checker()
     page_size = check.page_size(request.page_size)
     token = check.page_token(request.page_token)
     check.raise_if_refused()
-    return page_size, PageToken.decode(token)
+    return page_size, PageToken.decode(token, order)
 
 
 def _masked(check: Checker, request: queue_service_pb2.UpdateQueuePolicyRequest) -> frozenset[str]:

@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 
 from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server.domain.pages import Order, PageToken
 from atlasqueue_server.model import limits
 
 QUEUE = "hostile"
@@ -134,6 +135,16 @@ TOKENS = st.sampled_from(
         "\x00",
     ]
 ) | st.text(min_size=1, max_size=600)
+# Sound tokens, but of lists that go by something else.
+_TOKENS_OF = {
+    order: PageToken(**fields).encode()
+    for order, fields in {
+        Order.JOB_ID: {"job_id": _FIXED},
+        Order.DISPATCH: {"priority": 3, "seq": 7},
+        Order.NAME: {"name": QUEUE},
+        Order.SESSION: {"seq": 7},
+    }.items()
+}
 LONG_TEXTS = st.sampled_from(["\0", "nul\0inside", "x" * (16 * 1024 + 1), "é" * 8193])
 
 
@@ -243,6 +254,11 @@ def _lease(rpc: str, at: str) -> list[Case]:
     ]
 
 
+def _foreign_tokens(rpcs: str, order: Order) -> list[Case]:
+    tokens = st.sampled_from([text for of, text in _TOKENS_OF.items() if of is not order])
+    return _each(rpcs, "page_token", tokens)
+
+
 def _repeated(count: int) -> Callable[[Any], list[Any]]:
     return lambda item: [item] * count
 
@@ -268,6 +284,9 @@ CASES: list[Case] = [
     *_each("ListJobs CancelJobs", "created_before", TIMES),
     *_each("ListJobs ListDeadLetters ListQueues ListWorkers", "page_size", outside(0, 1000)),
     *_each("ListJobs CancelJobs ListDeadLetters ListQueues ListWorkers", "page_token", TOKENS),
+    *_foreign_tokens("ListJobs CancelJobs ListDeadLetters", Order.JOB_ID),
+    *_foreign_tokens("ListQueues", Order.NAME),
+    *_foreign_tokens("ListWorkers", Order.SESSION),
     *_each(f"ListDeadLetters {_BOTH}", "filter.kind", SOME_NAMES),
     *_each(f"ListDeadLetters {_BOTH}", "filter.reason", REASONS),
     *_each(f"ListDeadLetters {_BOTH}", "filter.died_before", TIMES),

@@ -144,7 +144,8 @@ def target(
 # Other tests walk the same code; to follow it here takes a third of the time.
 @pytest.mark.no_cover
 def test_every_bad_field_is_named_and_nothing_is_stored(target: Target) -> None:
-    """How it showed: page tokens with a lone surrogate were answered INTERNAL."""
+    """How it showed: page tokens with a lone surrogate were answered INTERNAL, and a token of another list
+    stood for the beginning, from which CancelJobs went on."""
     before = target.rows()
     seen: Counter[int] = Counter()
 

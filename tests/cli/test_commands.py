@@ -164,6 +164,15 @@ async def test_wait_prints_the_result_and_tells_the_ends_apart(
     assert ended.out.splitlines() == [f"{done} succeeded", f"{cancelled} cancelled", f"{dead} dead"]
 
 
+async def test_what_has_settled_is_told_after_the_time_is_over(cli: Cli) -> None:
+    """How it showed: after a job that took all of --timeout, settled ones were said to be not settled."""
+    ready, settled = await enqueue(cli, "k"), await enqueue(cli, "k")
+    assert (await cli("cancel", settled)).code == 0
+    ended = await cli("wait", ready, settled, "--timeout", "100ms")
+    assert (ended.code, ended.out) == (7, f"{settled} cancelled\n")
+    assert ended.err.count("has not settled within 0.1 s") == 1
+
+
 async def test_enqueue_may_wait_for_the_result(cli: Cli, server: RunningServer) -> None:
     ended = await cli("enqueue", "q", "k", "--wait-timeout", "50ms")
     assert ended.code == 7
@@ -405,6 +414,21 @@ async def test_a_reader_that_has_seen_enough_is_no_error(cli: Cli) -> None:
     process.stderr.close()
     assert process.stdin is not None
     process.stdin.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is Linux's")
+async def test_a_full_disk_is_told(cli: Cli) -> None:
+    """How it showed: `atlasqueue queues list > FILE` on a full disk was told as a bug, with a traceback."""
+
+    def list_to(full: Path) -> tuple[int, bytes]:
+        with full.open("wb") as out:
+            process = start("cluster", server=cli.server, out=out.fileno())
+            _, errors = process.communicate()
+        return process.returncode, errors
+
+    code, errors = await asyncio.to_thread(list_to, Path("/dev/full"))
+    said = b"atlasqueue: the answer cannot be written: No space left on device\n"
+    assert (code, errors) == (1, said)
 
 
 async def test_ctrl_c_is_the_way_to_end_top(cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
             yield (*path, name)
 
 
+# The name of a run, and of one that began after the year 9999.
+RUN = "0198c5a2-7d1e-7000-8000-000000000001"
+RUN_AFTER_9999 = "ffffffff-ffff-7000-8000-000000000001"
 COMMANDS = sorted(_commands(get_command(app)))
 
 
@@ -125,6 +129,12 @@ def test_completion_knows_the_commands() -> None:
         (["enqueue", "-", "--job-id", "x"], "--job-id names one job"),
         (["enqueue", "-", "--wait"], "--wait waits for one job"),
         (["enqueue", "-", "--resume", "x:1"], "--resume: 'x:1' is no run"),
+        (["enqueue", "-", "--resume", f"{RUN}:0"], "is no run"),
+        (["enqueue", "-", "--resume", RUN_AFTER_9999], "is no run"),
+        (["enqueue", "q", "k", "--priority", "99999999999"], "--priority must be 1 to 5"),
+        (["enqueue", "q", "k", "@/dev/zero"], "/dev/zero is over 4 MiB; a payload has at most 1"),
+        (["get", "\udcff"], "'\\udcff' is not UTF-8"),
+        (["enqueue", "q", "k", "--header", "\udcff=1"], "'\\udcff' is not UTF-8"),
         (["queues", "policy", "q", "--max-backoff", "1"], "--max-backoff: '1' is no duration"),
         (["queues", "policy", "q", "--max-attempts", "99999999999"], "out of range"),
         (
@@ -142,6 +152,10 @@ def test_completion_knows_the_commands() -> None:
         ),
         (["cancel", "--queue", "q", "--created-before", "soon"], "--created-before: 'soon' is no"),
         (["wait", "-"], "standard input has no ids"),
+        (["workers", "--retry-for", "nan"], "should be greater than or equal to 0"),
+        (["top", "--interval", "inf"], "should be less than or equal to 86400"),
+        (["workers", "--tls-ca", "/dev/null"], "/dev/null holds no PEM"),
+        (["workers", "--server", "http://127.0.0.1:7421"], "is no server address"),
         (["workers", "--server", "nowhere"], "'nowhere' is no server address"),
         (["workers", "--tls-cert", "/x"], "--tls-cert and --tls-key must be given together"),
         (["workers", "--tls-ca", "/nowhere"], "/nowhere cannot be read"),
@@ -172,3 +186,17 @@ def test_a_bug_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_version() -> None:
     assert invoke("--version").out.startswith("atlasqueue 0.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is Linux's")
+def test_help_on_a_full_disk_is_told() -> None:
+    """How it showed: `atlasqueue --help > FILE` on a full disk ended in a traceback."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "atlasqueue_cli", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+        )
+    assert b"Traceback" not in done.stderr
+    assert b"cannot be written: No space left on device" in done.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlasqueue.v1 import job_pb2
+from atlasqueue_cli import jobs
 from atlasqueue_cli.bulk import Buffer, Judged, without_position
 from atlasqueue_cli.errors import UsageError
-from atlasqueue_cli.lines import BadLine, Line, lines_of, read_payload
+from atlasqueue_cli.lines import BadLine, Line, lines_of, open_input, read_payload
 from atlasqueue_cli.newjobs import job_from_line, job_from_payload
-from atlasqueue_cli.output import clean, cut
+from atlasqueue_cli.output import clean, cut, print_card, print_json
 from atlasqueue_cli.runs import LINES_MAX, Run
 from atlasqueue_cli.times import duration, moment, span
 
@@ -186,6 +189,29 @@ def test_payload_arguments(tmp_path: pytest.TempPathFactory) -> None:
     assert read_payload("grün") == "grün".encode()
 
 
+@pytest.mark.parametrize("given", [b"a\n\n\xff\n", b"a\n\n" + b"x" * 2000])
+def test_ids_from_a_pipe_that_are_none(monkeypatch: pytest.MonkeyPatch, given: bytes) -> None:
+    """How it showed: bytes that are no text, piped to `wait -`, were told as a bug of the program."""
+    monkeypatch.setattr(jobs, "open_input", lambda _: io.BytesIO(given))
+    with pytest.raises(UsageError, match="line 3 of standard input is no id"):
+        jobs.ids_from(["-"])
+
+
+def test_an_input_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it showed: `yes | atlasqueue wait -` took memory until there was none."""
+
+    def endless(*_: object) -> Iterator[Line]:
+        for number in range(1, 10):
+            yield Line(number, b"a", 1)
+        pytest.fail("read beyond the bound")
+
+    monkeypatch.setattr(jobs, "open_input", lambda _: io.BytesIO())
+    monkeypatch.setattr(jobs, "lines_of", endless)
+    monkeypatch.setattr(jobs, "IDS_MAX", 5)
+    with pytest.raises(UsageError, match="more than 5 ids"):
+        jobs.ids_from(["-"])
+
+
 def test_the_buffer_is_bounded_and_a_batch_takes_what_is_there() -> None:
     """Broken once: without the wait in _put, all 1 000 lines were held."""
     held: list[int] = []
@@ -228,3 +254,25 @@ def test_refusals_name_no_position_in_a_message() -> None:
 def test_text_of_jobs_cannot_steer_the_terminal() -> None:
     assert clean("a\x1b[31mb\nc\x9b") == "a\\x1b[31mb\\nc\\x9b"
     assert cut("x" * 100, 5) == "xxxx…"
+
+
+def test_json_is_json_whatever_the_output_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it showed: with an output of ASCII an é was printed as \\xe9, which no reader of JSON takes."""
+    raw = io.BytesIO()
+    output = io.TextIOWrapper(raw, "ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", output)
+    print_json({"name": "é\U0001f600"})
+    output.flush()
+    assert json.loads(raw.getvalue()) == {"name": "é\U0001f600"}
+
+
+def test_no_text_is_cut_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """How it showed: of a payload of 4 096 characters, which is shown whole, the last were missing."""
+    print_card([("payload", "y" * 10_000)])
+    assert "y" * 10_000 in capsys.readouterr().out
+
+
+def test_a_closed_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        open_input("-")

@@ -14,11 +14,13 @@ from atlasqueue import (
     DeadlineExceeded,
     EnqueueManyError,
     InvalidField,
+    JobCancelled,
     JobFinal,
     JobIdAmbiguous,
     JobIdConflict,
     JobNotFound,
     JobState,
+    MessageTooLarge,
     NewJob,
     QueueNotFound,
     QueuePolicy,
@@ -111,6 +113,27 @@ async def test_refused_jobs_are_named_and_the_others_stored(client: AsyncClient)
     assert (await client.queues.depth("q")).ready == 2
 
 
+async def test_a_job_that_no_message_can_carry_is_named_like_the_others(
+    client: AsyncClient,
+) -> None:
+    """How it showed: one payload of 5 MiB among many ended the call, without the ids of those stored."""
+    jobs = [NewJob("q", "k", b"x" * (size << 20)) for size in (0, 5, 0)]
+    with pytest.raises(EnqueueManyError) as refused:
+        await client.enqueue_many(jobs)
+    assert {at: type(error) for at, error in refused.value.errors.items()} == {1: MessageTooLarge}
+    assert len(refused.value.job_ids) == 3
+    assert (await client.queues.depth("q")).ready == 2
+
+
+async def test_the_longest_wait_is_no_wait_that_is_over(client: AsyncClient) -> None:
+    """How it showed: a timeout of 300 years and more ended at once with DeadlineExceeded."""
+    job_id = await client.enqueue("q", "k")
+    waiting = asyncio.create_task(client.wait(job_id, timeout=1e12))
+    await client.cancel(job_id)
+    with pytest.raises(JobCancelled):
+        await waiting
+
+
 async def test_list_goes_through_all_pages(client: AsyncClient) -> None:
     job_ids = await client.enqueue_many([NewJob("q", f"k{n % 2}") for n in range(250)])
     assert [job.job_id async for job in client.list("q")] == job_ids
@@ -124,6 +147,18 @@ async def test_wait_times_out(client: AsyncClient) -> None:
     job_id = await client.enqueue("q", "k")
     with pytest.raises(DeadlineExceeded):
         await client.wait(job_id, timeout=0.2)
+
+
+async def test_no_time_to_wait_is_enough_for_what_has_settled(client: AsyncClient) -> None:
+    """How it showed: of several waits that share a timeout, the last said of settled jobs that they had not."""
+    settled, ready = [await client.enqueue("q", "k") for _ in range(2)]
+    await client.cancel(settled)
+    with pytest.raises(JobCancelled):
+        await client.wait(settled, timeout=0)
+    with pytest.raises(DeadlineExceeded):
+        await client.wait(ready, timeout=-1)
+    with pytest.raises(JobNotFound):
+        await client.wait(new_job_id(), timeout=0)
 
 
 async def test_queue_policy_pause_and_resume(client: AsyncClient) -> None:
@@ -168,3 +203,23 @@ async def test_the_blocking_client_does_the_same(server: RunningServer) -> None:
                 client.wait(job_ids[1], timeout=0.2)
 
     await asyncio.to_thread(block)
+
+
+async def test_a_closed_client_says_so(server: RunningServer) -> None:
+    """How it showed: a call after close opened a channel that nobody closed any more."""
+    client = AsyncClient(server.grpc_address)
+    await client.enqueue("q", "k")
+    await client.close()
+    await client.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        await client.enqueue("q", "k")
+
+
+async def test_closing_ends_the_wait_of_another_thread(server: RunningServer) -> None:
+    """How it showed: the call that was cut opened a channel of its own and went on."""
+    client = Client(server.grpc_address)
+    changes = client.watch(await asyncio.to_thread(client.enqueue, "q", "k"))
+    await asyncio.to_thread(next, changes)
+    client.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        await asyncio.to_thread(next, changes)

@@ -7,6 +7,7 @@ import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -15,6 +16,7 @@ import atlasqueue
 from atlasqueue.batches import BATCH_BYTES, BATCH_ITEMS, batches
 from atlasqueue.channel import parse_addresses
 from atlasqueue.errors import BY_REASON, AtlasQueueError, Unavailable, from_status
+from atlasqueue.jobs import new_job_to_proto
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import errors_pb2, job_pb2
 
@@ -67,7 +69,9 @@ def test_batches_keep_their_bounds() -> None:
     assert list(batches([])) == []
 
 
-@pytest.mark.parametrize("bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"]])
+@pytest.mark.parametrize(
+    "bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"], "http://a:1"]
+)
 def test_addresses_are_checked(bad: str | list[str]) -> None:
     with pytest.raises(ValueError, match="server address"):
         parse_addresses(bad)
@@ -107,3 +111,35 @@ def test_functions_before_enqueue_are_called_in_order() -> None:
             client.enqueue("q", "one")
         with pytest.raises(PermissionError, match="many"):
             client.enqueue_many([atlasqueue.NewJob("q", "many")])
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "says"),
+    [
+        ({"job_id": uuid.uuid4()}, TypeError, "job_id cannot be of type UUID"),
+        ({"payload": "text"}, TypeError, "payload cannot be of type str: expected bytes"),
+        ({"headers": {"a": 1}}, TypeError, "headers cannot be of type dict"),
+        ({"priority": 2**40}, ValueError, "priority cannot be 1099511627776: Value out of range"),
+        ({"queue": "\ud800"}, ValueError, "queue cannot be '\\\\ud800'"),
+        ({"run_at": "2030-01-31"}, TypeError, "must be a datetime with a time zone, not str"),
+        (
+            {"retry_policy": atlasqueue.RetryPolicy(max_attempts=2**40)},
+            ValueError,
+            "max_attempts cannot be",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_no_message_can_hold_is_named(
+    given: dict[str, Any], kind: type[Exception], says: str
+) -> None:
+    """How it showed: an id as uuid.UUID was a "bad argument type for built-in operation"."""
+    job = replace(atlasqueue.NewJob("q", "k"), **given)
+    with pytest.raises(kind, match=says):
+        new_job_to_proto(job, job.job_id or "an id")
+
+
+@pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": float("nan")}, {"retry_for": -1}])
+def test_times_of_a_client_are_checked(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+        atlasqueue.Client(**bad)

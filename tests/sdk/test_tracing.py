@@ -30,11 +30,16 @@ sampled = sys.argv[1] == "on"
 trace.set_tracer_provider(TracerProvider(ALWAYS_ON if sampled else ALWAYS_OFF))
 job = new_job_to_proto(NewJob("media", "resize"), "an id")
 own = new_job_to_proto(NewJob("media", "resize", headers={"traceparent": "mine"}), "another")
-with producing([job, own]) as metadata:
+full = [
+    new_job_to_proto(NewJob("media", "resize", headers=headers), "an id")
+    for headers in ({"k": "v" * 8191}, {f"k{i}": "v" for i in range(32)})
+]
+with producing([job, own, *full]) as metadata:
     told = dict(metadata)["traceparent"]
 assert bool(int(told[-2:], 16) & 1) == sampled, told
 assert job.headers.get("traceparent") == (told if sampled else None)
 assert own.headers["traceparent"] == "mine"
+assert not any("traceparent" in job.headers for job in full)
 """
 
 
@@ -44,6 +49,7 @@ def test_a_program_without_opentelemetry_imports_none_of_it() -> None:
 
 @pytest.mark.parametrize("sampled", ["on", "off"])
 def test_only_a_sampled_span_goes_with_the_job(sampled: str) -> None:
+    """How it showed: a job with nearly 8 KiB of headers was refused when its trace was sampled."""
     subprocess.run([sys.executable, "-c", SAMPLED, sampled], check=True)
 
 

@@ -15,8 +15,11 @@ import (
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 )
 
-// headersMax is what the contract allows a job, less what is added.
-const headersMax = 30
+// What the contract allows a job.
+const (
+	headersMax      = 32
+	headersBytesMax = 8 * 1024
+)
 
 // EnqueueHook makes a span of every Enqueue and EnqueueBatch, for atlasqueue.WithEnqueueHook. Jobs get its
 // traceparent when it is sampled; one that a job has already is kept. A job without headers is the cheapest, so a
@@ -78,12 +81,23 @@ func enqueueAttributes(jobs []*atlasqueue.NewJob, queue string) []attribute.KeyV
 }
 
 func carry(job *atlasqueue.NewJob, carried map[string]string) {
-	if _, own := job.Headers[traceparent]; own || len(job.Headers) > headersMax {
+	if _, own := job.Headers[traceparent]; own {
 		return
 	}
 	headers := maps.Clone(carried)
 	maps.Copy(headers, job.Headers)
-	job.Headers = headers
+	// A trace must not be why a job is refused.
+	if len(headers) <= headersMax && bytesOf(headers) <= headersBytesMax {
+		job.Headers = headers
+	}
+}
+
+func bytesOf(headers map[string]string) int {
+	size := 0
+	for key, value := range headers {
+		size += len(key) + len(value)
+	}
+	return size
 }
 
 // withMetadata sends the trace with the call, in place of one that the caller's metadata may have.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,6 +201,19 @@ func TestHeadersOfTheCallerStay(t *testing.T) {
 	added, err := x.client.Get(t.Context(), ids[2])
 	if err != nil || added.Headers["traceparent"][36:52] != batch.SpanContext.SpanID().String() || added.Headers["tenant"] != "acme" {
 		t.Errorf("got %v, %v", added.Headers, err)
+	}
+}
+
+// How it showed: a job with nearly 8 KiB of headers was refused when its trace was sampled.
+func TestATraceIsNoReasonForARefusal(t *testing.T) {
+	x := newTraced(t, trace.AlwaysSample())
+	full := map[string]string{"k": strings.Repeat("v", 8*1024-1)}
+	id, err := x.client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "media", Kind: "resize", Headers: full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := x.client.Get(t.Context(), id); err != nil || !maps.Equal(kept.Headers, full) {
+		t.Errorf("got %v, %v", kept, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import grpc
 
 from atlasqueue.channel import Tls, open_channel, parse_addresses
 from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from atlasqueue.jobs import filled
 from atlasqueue.retry import Backoff
 from atlasqueue.tracing import Metadata
 from atlasqueue.v1 import (
@@ -20,6 +21,10 @@ from atlasqueue.v1 import (
     queue_service_pb2_grpc,
 )
 
+# Within less no stream is sure to be open.
+SHORT_WATCH_S = 0.1
+# Thirty years; to gRPC a deadline much further away has passed.
+LONGEST_S = 1e9
 SETTLED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
 
 
@@ -43,15 +48,24 @@ class Calls:
         timeout: float,
         retry_for: float,
     ) -> None:
+        # Written so that NaN is refused.
+        if not timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, is {timeout}")
+        if not retry_for >= 0:
+            raise ValueError(f"retry_for must be 0 seconds or more, is {retry_for}")
         self._addresses = parse_addresses(addresses)
         self._tls = tls
-        self._timeout = timeout
+        self._timeout = min(timeout, LONGEST_S)
         self._retry_for = retry_for
         self._stubs: dict[str, Stubs] = {}
         self._current = 0
+        self._closed = False
 
     def stubs(self) -> Stubs:
-        """The stubs of the server that is called now."""
+        """The stubs of the server that is called now. Raises RuntimeError after `close`."""
+        if self._closed:
+            # A channel that is opened now nobody would close.
+            raise RuntimeError("the client is closed: make a new one")
         address = self._addresses[self._current]
         if address not in self._stubs:
             self._stubs[address] = Stubs(open_channel(address, self._tls))
@@ -95,8 +109,17 @@ class Calls:
         Raises an AtlasQueueError; DeadlineExceeded after `timeout` seconds, Unavailable when nobody has
         answered for `retry_for`.
         """
-        request = job_service_pb2.WatchJobRequest(queue=queue, job_id=job_id)
+        if timeout is not None:
+            timeout = min(timeout, LONGEST_S)
         end_at = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and timeout < SHORT_WATCH_S:
+            # Who looks for the last time is told where the job stands, not that the time is over.
+            asked = filled(job_service_pb2.GetJobRequest, queue=queue, job_id=job_id)
+            now = self.call(lambda stubs: stubs.jobs.GetJob, asked)
+            yield now.job
+            if now.job.state in SETTLED:
+                return
+        request = filled(job_service_pb2.WatchJobRequest, queue=queue, job_id=job_id)
         give_up_at = time.monotonic() + self._retry_for
         backoff = Backoff()
         while True:
@@ -122,7 +145,8 @@ class Calls:
             time.sleep(backoff.next_delay())
 
     def close(self) -> None:
-        """Closes the channels."""
-        for stubs in self._stubs.values():
+        """Closes the channels. Calls that wait end, later ones raise RuntimeError."""
+        self._closed = True
+        opened, self._stubs = self._stubs, {}
+        for stubs in opened.values():
             stubs.channel.close()
-        self._stubs.clear()

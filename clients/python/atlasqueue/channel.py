@@ -40,12 +40,18 @@ class Tls:
     key: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """As grpc wants them. Raises OSError when a file cannot be read."""
-        return grpc.ssl_channel_credentials(
-            self.ca.read_bytes() if self.ca else None,
-            self.key.read_bytes() if self.key else None,
-            self.cert.read_bytes() if self.cert else None,
-        )
+        """As grpc wants them. Raises OSError when a file cannot be read, ValueError when it is no PEM."""
+        return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.cert))
+
+
+def _pem(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    held = file.read_bytes()
+    if b"-----BEGIN " not in held:
+        # gRPC would only say that it cannot connect.
+        raise ValueError(f"{file} holds no PEM")
+    return held
 
 
 def parse_addresses(addresses: str | Sequence[str] | None = None) -> list[str]:
@@ -61,7 +67,8 @@ def parse_addresses(addresses: str | Sequence[str] | None = None) -> list[str]:
         raise ValueError("no server address: give host:port, or several with commas between them")
     for address in cleaned:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        is_url = host.startswith(("http:", "https:"))
+        if is_url or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"{address!r} is no server address: it must be host:port")
     return cleaned
 

@@ -15,6 +15,7 @@ from atlasqueue.errors import (
     EnqueueManyError,
     JobCancelled,
     JobDied,
+    MessageTooLarge,
     Unavailable,
     from_status,
 )
@@ -25,6 +26,7 @@ from atlasqueue.jobs import (
     JobState,
     NewJob,
     RetryPolicy,
+    filled,
     job_from_proto,
     new_job_to_proto,
     to_timestamp,
@@ -46,8 +48,8 @@ class Client:
         addresses: host:port, several with commas or as a list; default: ATLASQUEUE_ADDRESS, else
             127.0.0.1:7420. When one does not answer, the next one is called.
         tls: files for TLS; default: plain text.
-        timeout: seconds that one try of a call may take.
-        retry_for: seconds for which a call is repeated while no server answers.
+        timeout: seconds that one try of a call may take, more than 0.
+        retry_for: seconds for which a call is repeated while no server answers; 0: it is not.
         before_enqueue: functions that see each new job before it is sent and return it, or another one;
             called in order. What one raises, the caller gets, and nothing is sent.
 
@@ -83,7 +85,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the channels."""
+        """Closes the channels. Calls that wait end, later ones raise RuntimeError."""
         self._calls.close()
 
     def enqueue(
@@ -125,7 +127,9 @@ class Client:
         """Stores many jobs, in as many messages as it takes, and returns their ids in order.
 
         `progress` is called with the number of jobs settled so far. Raises EnqueueManyError when some
-        are refused; all others are stored then.
+        are refused; all others are stored then. Any other error, also one of `jobs` itself, ends it in
+        the middle: what was sent before is stored. With ids of your own (`NewJob.job_id`) it can be
+        called again with the same jobs, and none is stored twice.
         """
         job_ids: list[str] = []
         errors: dict[int, AtlasQueueError] = {}
@@ -135,9 +139,17 @@ class Client:
         for batch in batches(messages):
             with producing(batch) as metadata:
                 request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
-                response = self._calls.call(
-                    lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
-                )
+                try:
+                    response = self._calls.call(
+                        lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
+                    )
+                except MessageTooLarge as error:
+                    if len(batch) > 1:
+                        raise
+                    # The transport refused it before the server could.
+                    errors[len(job_ids)] = error
+                    job_ids.append(batch[0].job_id)
+                    continue
             for result in response.results:
                 if result.HasField("error"):
                     errors[len(job_ids)] = from_status(result.error)
@@ -150,7 +162,7 @@ class Client:
 
     def get(self, job_id: str, *, queue: str = "") -> Job:
         """Reads a job. Raises JobNotFound, JobIdAmbiguous."""
-        request = job_service_pb2.GetJobRequest(queue=queue, job_id=job_id)
+        request = filled(job_service_pb2.GetJobRequest, queue=queue, job_id=job_id)
         response = self._calls.call(lambda stubs: stubs.jobs.GetJob, request)
         return job_from_proto(response.job)
 
@@ -187,7 +199,7 @@ class Client:
 
         Raises JobNotFound, JobFinal, JobDead, JobIdAmbiguous.
         """
-        request = job_service_pb2.CancelJobRequest(queue=queue, job_id=job_id)
+        request = filled(job_service_pb2.CancelJobRequest, queue=queue, job_id=job_id)
         response = self._calls.call(lambda stubs: stubs.jobs.CancelJob, request)
         return JobState(response.state)
 

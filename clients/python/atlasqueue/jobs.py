@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atlasqueue.v1 import job_pb2
+
+Filled = TypeVar("Filled", bound=Message)
 
 
 class JobState(IntEnum):
@@ -198,6 +201,8 @@ class Job:
 
 def to_timestamp(time: datetime) -> Timestamp:
     """A time on the wire. Raises ValueError for a time without a zone, which could mean any."""
+    if not isinstance(time, datetime):
+        raise TypeError(f"a time must be a datetime with a time zone, not {type(time).__name__}")
     if time.tzinfo is None:
         raise ValueError("a datetime needs a time zone: datetime.now(UTC), say")
     stamp = Timestamp()
@@ -212,6 +217,29 @@ def to_duration(duration: timedelta) -> Duration:
     return message
 
 
+def filled(of: type[Filled], /, **fields: Any) -> Filled:
+    """A message of a caller's values.
+
+    Raises TypeError or ValueError with the name of a field that cannot hold its value; bounds are
+    judged by the server.
+    """
+    try:
+        return of(**fields)
+    except (TypeError, ValueError):
+        for name, value in fields.items():
+            _refuse_misfit(of, name, value)
+        raise
+
+
+def _refuse_misfit(of: type[Message], name: str, value: Any) -> None:
+    try:
+        of(**{name: value})
+    except TypeError as error:
+        raise TypeError(f"{name} cannot be of type {type(value).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be {value!r:.100}: {error}") from error
+
+
 def _time(message: Any, name: str) -> datetime | None:
     return getattr(message, name).ToDatetime(UTC) if message.HasField(name) else None
 
@@ -222,7 +250,9 @@ def _duration(message: Any, name: str) -> timedelta | None:
 
 def retry_policy_to_proto(policy: RetryPolicy) -> job_pb2.RetryPolicy:
     """A policy on the wire."""
-    message = job_pb2.RetryPolicy(max_attempts=policy.max_attempts, multiplier=policy.multiplier)
+    message = filled(
+        job_pb2.RetryPolicy, max_attempts=policy.max_attempts, multiplier=policy.multiplier
+    )
     if policy.initial_backoff is not None:
         message.initial_backoff.CopyFrom(to_duration(policy.initial_backoff))
     if policy.max_backoff is not None:
@@ -242,7 +272,8 @@ def retry_policy_from_proto(message: job_pb2.RetryPolicy) -> RetryPolicy:
 
 def new_job_to_proto(job: NewJob, job_id: str) -> job_pb2.NewJob:
     """A job to enqueue, on the wire."""
-    message = job_pb2.NewJob(
+    message = filled(
+        job_pb2.NewJob,
         queue=job.queue,
         job_id=job_id,
         kind=job.kind,

@@ -21,8 +21,9 @@ from atlasqueue.v1 import job_pb2
 
 SYSTEM = "atlasqueue"
 CARRIED = ("traceparent", "tracestate")
-# What the contract allows a job, less what is added.
-HEADERS_MAX = 30
+# What the contract allows a job.
+HEADERS_MAX = 32
+HEADERS_BYTES_MAX = 8 * 1024
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -47,9 +48,19 @@ def producing(jobs: Sequence[job_pb2.NewJob]) -> Iterator[Metadata | None]:
         if span.get_span_context().trace_flags.sampled:
             carried = {key: carrier[key] for key in CARRIED if key in carrier}
             for job in jobs:
-                if "traceparent" not in job.headers and len(job.headers) <= HEADERS_MAX:
+                if "traceparent" not in job.headers and _has_room(job.headers, carried):
                     job.headers.update(carried)
         yield tuple(carrier.items())
+
+
+def _has_room(headers: Mapping[str, str], more: Mapping[str, str]) -> bool:
+    """Whether both fit: a trace must not be why a job is refused."""
+    if not headers:
+        return True
+    size = sum(
+        len(key.encode()) + len(value.encode()) for key, value in (*headers.items(), *more.items())
+    )
+    return len(headers) + len(more) <= HEADERS_MAX and size <= HEADERS_BYTES_MAX
 
 
 def _attributes(jobs: Sequence[job_pb2.NewJob], queues: set[str]) -> dict[str, Any]:
