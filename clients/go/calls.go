@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
 	"github.com/atlasqueue/atlasqueue/clients/go/internal/transport"
@@ -113,11 +115,19 @@ func once[Response any](ctx context.Context, timeout time.Duration, server *stub
 	return try(ctx, server)
 }
 
-// stopped says that the caller's context ended, and what had kept the call from an answer until then.
+// stopped says that the caller's context ended, and what had kept the call from an answer until then. What gRPC says
+// of the end of the context itself is not that nobody answered.
 func stopped(ctx context.Context, last error) error {
-	kind := error(nil)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		kind = ErrDeadlineExceeded
+	why := ctx.Err()
+	if cause := context.Cause(ctx); cause != why {
+		why = fmt.Errorf("%w: %w", why, cause)
 	}
-	return errors.Join(context.Cause(ctx), kind, FromRPC(last))
+	var failure *Error
+	if errors.As(FromRPC(last), &failure); failure.Reason == "" && failure.Code == status.FromContextError(ctx.Err()).Code() {
+		failure = &Error{Code: failure.Code, Message: "the call was given up"}
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w: %w", ErrDeadlineExceeded, why, failure)
+	}
+	return fmt.Errorf("%w: %w", why, failure)
 }

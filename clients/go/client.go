@@ -1,6 +1,7 @@
 package atlasqueue
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
 	"github.com/atlasqueue/atlasqueue/clients/go/internal/transport"
@@ -48,15 +50,17 @@ func WithServers(addresses ...string) Option {
 	return func(s *settings) { s.servers = append(s.servers, addresses...) }
 }
 
-// WithTLS connects with TLS; the default is plain text. An empty config trusts the system's authorities.
-func WithTLS(config *tls.Config) Option { return func(s *settings) { s.calls.tls = config } }
+// WithTLS connects with TLS; the default is plain text. A nil or empty config trusts the system's authorities.
+func WithTLS(config *tls.Config) Option {
+	return func(s *settings) { s.calls.tls = cmp.Or(config, &tls.Config{}) }
+}
 
-// WithTimeout bounds one try of a call; default 10 s.
+// WithTimeout bounds one try of a call, above 0; default 10 s.
 func WithTimeout(timeout time.Duration) Option {
 	return func(s *settings) { s.calls.timeout = timeout }
 }
 
-// WithRetryFor bounds for how long a call is repeated while no server answers; default 30 s.
+// WithRetryFor bounds for how long a call is repeated while no server answers; default 30 s, 0 for a single try.
 func WithRetryFor(retryFor time.Duration) Option {
 	return func(s *settings) { s.calls.retryFor = retryFor }
 }
@@ -82,6 +86,12 @@ func NewClient(options ...Option) (*Client, error) {
 		return nil, err
 	}
 	made := &chosen.calls
+	if made.timeout <= 0 {
+		return nil, fmt.Errorf("atlasqueue: the timeout of a call must be above 0, not %s", made.timeout)
+	}
+	if made.retryFor < 0 {
+		return nil, fmt.Errorf("atlasqueue: calls are repeated for 0 s or more, not %s", made.retryFor)
+	}
 	made.addresses = addresses
 	return &Client{&Queues{made}, &DeadLetters{made}, made, chosen.hooks}, nil
 }
@@ -103,7 +113,8 @@ func (c *Client) Enqueue(ctx context.Context, job NewJob) (string, error) {
 
 // EnqueueBatch stores many jobs, in as many messages as it takes, and returns their ids in order.
 // *EnqueueBatchError when some are refused; all others are stored then. Any other error leaves open how many
-// are stored: the ids returned with it are those settled so far. Set JobID to repeat such a call safely.
+// are stored: the ids returned with it are those settled so far, empty for jobs that were refused. Set JobID to repeat
+// such a call safely.
 func (c *Client) EnqueueBatch(ctx context.Context, jobs []NewJob) ([]string, error) {
 	copies := make([]*NewJob, len(jobs))
 	for i := range jobs {
@@ -128,8 +139,13 @@ func (c *Client) enqueueBatch(ctx context.Context, jobs []*NewJob) ([]string, er
 		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueBatchResponse, error) {
 			return s.jobs.EnqueueBatch(ctx, request)
 		})
+		if size == 1 && errors.Is(err, ErrMessageTooLarge) {
+			// The transport refused it before the server could.
+			refusal := &pb.EnqueueResult{JobId: messages[0].GetJobId(), Error: status.Convert(err).Proto()}
+			response, err = &pb.EnqueueBatchResponse{Results: []*pb.EnqueueResult{refusal}}, nil
+		}
 		if err != nil {
-			return ids, err
+			return brokenOff(ids, refused, err)
 		}
 		for _, result := range response.GetResults() {
 			if result.GetError() != nil {
@@ -143,6 +159,19 @@ func (c *Client) enqueueBatch(ctx context.Context, jobs []*NewJob) ([]string, er
 		return ids, &EnqueueBatchError{refused, ids}
 	}
 	return ids, nil
+}
+
+// brokenOff is what a batch returns that an error has ended before all its jobs were settled. Refusals until then are
+// not wrapped: an *EnqueueBatchError says that all other jobs are stored.
+func brokenOff(ids []string, refused map[int]error, err error) ([]string, error) {
+	if len(refused) == 0 {
+		return ids, err
+	}
+	err = fmt.Errorf("%w (before it %v)", err, &EnqueueBatchError{refused, ids})
+	for position := range refused {
+		ids[position] = ""
+	}
+	return ids, err
 }
 
 func (c *Client) hooked(ctx context.Context, jobs []*NewJob) (context.Context, func(error)) {

@@ -2,8 +2,14 @@ package atlasqueue_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"log/slog"
+	"math"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +23,7 @@ import (
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
+	"github.com/atlasqueue/atlasqueue/clients/go/worker"
 )
 
 func newClient(t *testing.T, options ...atlasqueue.Option) *atlasqueue.Client {
@@ -162,6 +169,174 @@ func TestABatchIsCutIntoMessagesAndRefusalsAreByPosition(t *testing.T) {
 	}
 }
 
+// It ended the batch in the middle.
+func TestAJobThatNoMessageCarriesIsOneOfTheRefused(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	ids, err := client.EnqueueBatch(t.Context(), []atlasqueue.NewJob{
+		{Queue: "q", Kind: "k"}, {Queue: "q", Kind: "k", Payload: make([]byte, 5<<20)}, {Queue: "q", Kind: "k"},
+	})
+	var refused *atlasqueue.EnqueueBatchError
+	if !errors.As(err, &refused) || len(refused.Errors) != 1 || !errors.Is(refused.Errors[1], atlasqueue.ErrMessageTooLarge) {
+		t.Fatalf("got %v, %v", ids, err)
+	}
+	if depth, err := client.Queues.Depth(t.Context(), "q"); err != nil || depth.Ready != 2 {
+		t.Errorf("got %+v, %v", depth, err)
+	}
+}
+
+// The refusals until then were forgotten: who kept the ids took refused jobs for stored ones.
+func TestABatchThatBreaksOffTellsWhatWasRefusedUntilThen(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	ids, err := client.EnqueueBatch(t.Context(), []atlasqueue.NewJob{
+		{Queue: "q", Kind: "k"}, {Queue: "q", Kind: "not a name"}, {Queue: "q", Kind: "\xff", Payload: make([]byte, 3<<20)},
+	})
+	expect(t, err, atlasqueue.ErrMalformedMessage)
+	if len(ids) != 2 || ids[0] == "" || ids[1] != "" || !strings.Contains(err.Error(), "1 of 2 jobs were refused") {
+		t.Errorf("got %v, %v", ids, err)
+	}
+	if refused := (*atlasqueue.EnqueueBatchError)(nil); errors.As(err, &refused) {
+		t.Errorf("%v says that all other jobs are stored", err)
+	}
+}
+
+// It was repeated for 30 s, and then nobody had answered.
+func TestWhatIsNotUTF8IsRefusedAtOnce(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address), atlasqueue.WithRetryFor(time.Hour))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := client.Enqueue(ctx, atlasqueue.NewJob{Queue: "q", Kind: "k", Headers: map[string]string{"name": "\xff"}})
+	expect(t, err, atlasqueue.ErrMalformedMessage)
+	if !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("%v does not say what is wrong", err)
+	}
+	_, err = client.Wait(ctx, "\xff")
+	expect(t, err, atlasqueue.ErrMalformedMessage)
+}
+
+// It was said to be unavailable: who repeats what nobody answered repeated what the caller had given up.
+func TestACallThatItsCallerEndsIsNotUnavailable(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	mine := errors.New("mine")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(mine)
+	_, err := client.Cluster(ctx)
+	expect(t, err, context.Canceled)
+	expect(t, err, mine)
+	if errors.Is(err, atlasqueue.ErrUnavailable) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestANumberThatIsNoPriorityDoesNotBecomeOne(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k", Priority: 1<<32 + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The fake takes any number; the server refuses this one.
+	if job, err := client.Get(t.Context(), id); err != nil || job.Priority != math.MaxInt32 {
+		t.Errorf("priority %d, %v", job.Priority, err)
+	}
+}
+
+// A kind beside ids was left away, so that a purge took dead letters of other kinds.
+func TestDeadLettersAreChosenByIDsOrByTheRest(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address))
+	if _, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, filter := range []atlasqueue.DeadLetterFilter{
+		{JobIDs: []string{atlasqueue.NewJobID()}, Kind: "k"}, {JobIDs: []string{}}, {JobIDs: []string{}, Kind: "k"},
+	} {
+		_, err := client.DeadLetters.Purge(t.Context(), "q", filter, false)
+		expect(t, err, atlasqueue.ErrInvalidField)
+		_, err = client.DeadLetters.Redrive(t.Context(), "q", filter, true)
+		expect(t, err, atlasqueue.ErrInvalidField)
+	}
+}
+
+func TestAClientChecksWhatItIsGiven(t *testing.T) {
+	for _, option := range []atlasqueue.Option{atlasqueue.WithTimeout(0), atlasqueue.WithRetryFor(-1)} {
+		if _, err := atlasqueue.NewClient(option); err == nil {
+			t.Error("taken")
+		}
+	}
+}
+
+// secured is a way to a fake server through TLS, and a config that trusts it.
+func secured(t *testing.T, server *atlasqueuetest.Server) (address string, config *tls.Config) {
+	t.Helper()
+	certified := httptest.NewTLSServer(nil)
+	t.Cleanup(certified.Close)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			outer, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			inner, err := net.Dial("tcp", server.Address)
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(inner, outer); _ = inner.Close() }()
+			go func() { _, _ = io.Copy(outer, inner); _ = outer.Close() }()
+		}
+	}()
+	trusted := x509.NewCertPool()
+	trusted.AddCert(certified.Certificate())
+	return listener.Addr().String(), &tls.Config{RootCAs: trusted}
+}
+
+func TestClientAndWorkerOverTLS(t *testing.T) {
+	address, config := secured(t, atlasqueuetest.NewServer(t))
+	app := worker.NewApp()
+	app.Handle("k", "q", func(context.Context, *worker.Job) ([]byte, error) { return []byte("safely"), nil })
+	w, err := worker.New(app, worker.WithServers(address), worker.WithTLS(config), worker.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(t.Context()) }()
+	client := newClient(t, atlasqueue.WithServers(address), atlasqueue.WithTLS(config))
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job, err := client.Wait(t.Context(), id); err != nil || string(job.Result) != "safely" {
+		t.Errorf("got %s, %v", job.Result, err)
+	}
+	w.Stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	distrustful := newClient(t, atlasqueue.WithServers(address), atlasqueue.WithTLS(&tls.Config{}), atlasqueue.WithRetryFor(0))
+	_, err = distrustful.Cluster(t.Context())
+	expect(t, err, atlasqueue.ErrUnavailable)
+	if !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("%v does not say what is wrong", err)
+	}
+}
+
+// A nil config, which elsewhere in Go is that of the defaults, meant plain text.
+func TestTLSWithoutAConfigIsTLS(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	client := newClient(t, atlasqueue.WithServers(server.Address), atlasqueue.WithTLS(nil), atlasqueue.WithRetryFor(0))
+	_, err := client.Cluster(t.Context())
+	expect(t, err, atlasqueue.ErrUnavailable)
+}
+
 func TestAWaitEndsWithItsContext(t *testing.T) {
 	server := atlasqueuetest.NewServer(t)
 	client := newClient(t, atlasqueue.WithServers(server.Address))
@@ -270,7 +445,7 @@ func TestCancelManyGoesPageByPageAndKeepsWhatIsDoneBesideAnError(t *testing.T) {
 		proto.Merge(reply.(proto.Message), answer)
 		return nil
 	})
-	client := newClient(t, atlasqueue.WithDialOptions(server))
+	client := newClient(t, atlasqueue.WithDialOptions(server), atlasqueue.WithRetryFor(0))
 	for _, broken := range []bool{true, false} {
 		done, err := client.CancelMany(t.Context(), "q", atlasqueue.JobFilter{}, false)
 		if (err != nil) != broken || !slices.Equal(done.Cancelled, []string{"1", "2"}) || !slices.Equal(done.Requested, []string{"3"}) {

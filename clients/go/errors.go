@@ -13,8 +13,9 @@ import (
 // Domain stands in google.rpc.ErrorInfo beside every reason of the contract.
 const Domain = "atlasqueue"
 
-// Every error of a call is an *Error; errors.Is tells which by these, errors.As gets at its reason and violations.
-// They are built from the machine-readable reason, never from the text.
+// Every error of a server or of the transport is an *Error; errors.Is tells which by these, errors.As gets at its
+// reason and violations. They are built from the machine-readable reason, never from the text. When the caller's own
+// context has ended a call, errors.Is finds context.Canceled or context.DeadlineExceeded, and the context's cause.
 var (
 	// ErrInvalidField: a field breaks a bound; Error.Violations names field and bound.
 	ErrInvalidField = errors.New("a field breaks a bound")

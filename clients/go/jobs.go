@@ -2,6 +2,7 @@ package atlasqueue
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func (c FailureCause) String() string {
 }
 
 // RetryPolicy tells how failures are retried; what is nil comes from the queue, then from the default.
-// new(20) makes a pointer to a value.
+// new(int32(20)) and new(time.Minute) make pointers to values.
 type RetryPolicy struct {
 	// MaxAttempts may fail before the job becomes a dead letter, 1 to 1000.
 	MaxAttempts *int32
@@ -209,7 +210,8 @@ func newJobToProto(job NewJob) *pb.NewJob {
 		message.JobId = NewJobID()
 	}
 	if job.Priority != 0 {
-		message.Priority = new(int32(job.Priority))
+		// A number that int32 does not hold is for the server to refuse, not to become another one.
+		message.Priority = new(int32(max(math.MinInt32, min(math.MaxInt32, job.Priority))))
 	}
 	if job.Deadline != 0 {
 		message.Deadline = durationpb.New(job.Deadline)

@@ -74,7 +74,8 @@ type DeadLetters struct{ calls *calls }
 
 // DeadLetterFilter chooses dead letters; a zero value chooses all.
 type DeadLetterFilter struct {
-	// JobIDs names them; nil: all that fit the rest. Redrive and Purge take at most 10 000. List does not look at it.
+	// JobIDs names them, at most 10 000, for Redrive and Purge and without the fields below; nil: all that fit those.
+	// Names beside another field, and no name in a list that is not nil, are refused. List does not look at it.
 	JobIDs     []string
 	Kind       string
 	Reason     DeadLetterReason
@@ -85,6 +86,16 @@ func (f DeadLetterFilter) toProto() *pb.DeadLetterFilter {
 	return &pb.DeadLetterFilter{
 		Kind: f.Kind, Reason: pb.DeadLetterReason(f.Reason), DiedBefore: toTimestamp(f.DiedBefore),
 	}
+}
+
+// besideIDs is the filter of a request that may name its jobs: nil when that is all it does. One that has both goes
+// out so, for the server to refuse: to leave the rest away would take more jobs than were meant.
+func (f DeadLetterFilter) besideIDs() *pb.DeadLetterFilter {
+	alone := f.Kind == "" && f.Reason == 0 && f.DiedBefore.IsZero()
+	if f.JobIDs != nil && (alone || len(f.JobIDs) == 0) {
+		return nil
+	}
+	return f.toProto()
 }
 
 // List gives a queue's dead letters, each with its last failure. It ends after the first error.
@@ -112,10 +123,7 @@ func (d *DeadLetters) Show(ctx context.Context, queue, jobID string) (Job, error
 // Redrive moves dead letters back to ready: those named, or all that fit. It returns how many, in a dry run how
 // many it would be.
 func (d *DeadLetters) Redrive(ctx context.Context, queue string, filter DeadLetterFilter, dryRun bool) (int, error) {
-	request := &pb.RedriveDeadLettersRequest{Queue: queue, JobIds: filter.JobIDs, DryRun: dryRun}
-	if filter.JobIDs == nil {
-		request.Filter = filter.toProto()
-	}
+	request := &pb.RedriveDeadLettersRequest{Queue: queue, JobIds: filter.JobIDs, Filter: filter.besideIDs(), DryRun: dryRun}
 	for moved := 0; ; {
 		response, err := call(ctx, d.calls, func(ctx context.Context, s *stubs) (*pb.RedriveDeadLettersResponse, error) {
 			return s.queues.RedriveDeadLetters(ctx, request)
@@ -130,10 +138,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, queue string, filter DeadLett
 // Purge deletes dead letters for good: those named, or all that fit. It returns how many, in a dry run how many
 // it would be.
 func (d *DeadLetters) Purge(ctx context.Context, queue string, filter DeadLetterFilter, dryRun bool) (int, error) {
-	request := &pb.PurgeDeadLettersRequest{Queue: queue, JobIds: filter.JobIDs, DryRun: dryRun}
-	if filter.JobIDs == nil {
-		request.Filter = filter.toProto()
-	}
+	request := &pb.PurgeDeadLettersRequest{Queue: queue, JobIds: filter.JobIDs, Filter: filter.besideIDs(), DryRun: dryRun}
 	for deleted := 0; ; {
 		response, err := call(ctx, d.calls, func(ctx context.Context, s *stubs) (*pb.PurgeDeadLettersResponse, error) {
 			return s.queues.PurgeDeadLetters(ctx, request)

@@ -116,6 +116,9 @@ func (s queueService) ListDeadLetters(_ context.Context, request *pb.ListDeadLet
 
 // each does something with every dead letter of a queue that fits, or only counts in a dry run.
 func (s queueService) each(queue string, ids []string, filter *pb.DeadLetterFilter, dryRun bool, do func(key, *job)) (int64, error) {
+	if (len(ids) > 0) == (filter != nil) {
+		return 0, invalid("job_ids", "exactly one of job_ids and filter is required (an empty filter: all)")
+	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if _, err := s.known(queue); err != nil {

@@ -4,9 +4,9 @@
 //	client, _ := atlasqueue.NewClient(atlasqueue.WithServers(server.Address))
 //
 // It keeps the contract's states, fences, outcomes and errors, so client and worker run on it unchanged. What it
-// leaves out: sessions are lost only by ExpireSessions, deadlines of runs never pass, nothing is pruned, listings
-// are one page, and only names and ids are checked. Jobs that wait for their time can be promoted by
-// PromoteScheduled, so that no test need wait for a backoff.
+// leaves out: LeaseOnce; sessions are lost only by ExpireSessions, whose jobs run again without a backoff; deadlines
+// of runs never pass, nothing is pruned, listings are one page, and only names and ids are checked. Jobs that wait for
+// their time can be promoted by PromoteScheduled, so that no test need wait for a backoff.
 package atlasqueuetest
 
 import (
@@ -47,6 +47,8 @@ type job struct {
 	*pb.Job
 	body *pb.NewJob
 	seq  int64
+	// How its last lease ended, if a report ended it.
+	ended *pb.JobOutcome
 }
 
 type session struct {
@@ -110,19 +112,20 @@ func (s *Server) PromoteScheduled() int {
 }
 
 // ExpireSessions loses every session, as if no worker had sent a heartbeat for its visibility timeout; leased
-// jobs run again. It returns how many were leased.
+// jobs run again, until the third such crash makes a dead letter. It returns how many were leased.
 func (s *Server) ExpireSessions() int {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	expired := 0
 	for _, each := range s.jobs {
 		if each.GetState() == pb.JobState_JOB_STATE_LEASED {
-			each.Crashes++
 			expired++
-			s.again(each)
+			s.crashed(each)
 		}
 	}
 	for _, each := range s.sessions {
+		// Leases that are lost are not sent any more.
+		each.outbox = nil
 		if each.stream != nil {
 			close(each.stream)
 		}

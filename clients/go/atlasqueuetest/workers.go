@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -18,6 +19,7 @@ const (
 	heartbeatEvery = 100 * time.Millisecond
 	pingEvery      = time.Second
 	unknownMax     = 10
+	crashesMax     = 3
 )
 
 type workerService struct {
@@ -78,10 +80,11 @@ func (s *Server) lease(each *job, holder *session) {
 }
 
 func (s workerService) Lease(request *pb.LeaseRequest, stream grpc.ServerStreamingServer[pb.LeaseResponse]) error {
-	holder, superseded, err := s.open(request)
+	holder, mine, err := s.open(request)
 	if err != nil {
 		return err
 	}
+	defer s.left(holder, mine)
 	opened := &pb.SessionOpened{
 		SessionId: holder.id, Epoch: holder.epoch, VisibilityTimeout: durationpb.New(3 * heartbeatEvery),
 		HeartbeatInterval: durationpb.New(heartbeatEvery), PingInterval: durationpb.New(pingEvery), ServerId: "fake",
@@ -92,21 +95,19 @@ func (s workerService) Lease(request *pb.LeaseRequest, stream grpc.ServerStreami
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	for {
-		s.mutex.Lock()
-		events, changed := holder.outbox, s.changed
-		holder.outbox = nil
-		s.mutex.Unlock()
+		events, changed, closed := s.take(holder, mine)
 		for _, event := range events {
 			if err := stream.Send(event); err != nil {
 				return err
 			}
 		}
+		if closed {
+			return refusal(codes.Unavailable, "SHUTTING_DOWN", "the stream was closed")
+		}
 		select {
 		case <-stream.Context().Done():
-			s.left(holder, superseded)
 			return stream.Context().Err()
-		case <-superseded:
-			return refusal(codes.Unavailable, "SHUTTING_DOWN", "the stream was closed")
+		case <-mine:
 		case <-changed:
 		case <-ping.C:
 			if err := stream.Send(&pb.LeaseResponse{Event: &pb.LeaseResponse_Ping{Ping: &pb.Ping{ServerTime: timestamppb.Now()}}}); err != nil {
@@ -116,11 +117,29 @@ func (s workerService) Lease(request *pb.LeaseRequest, stream grpc.ServerStreami
 	}
 }
 
+// take gives the events that wait for a stream, unless a newer one has them now; and whether the stream was closed.
+func (s *Server) take(holder *session, mine chan struct{}) (events []*pb.LeaseResponse, changed chan struct{}, closed bool) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if holder.stream == nil || holder.stream == mine {
+		events, holder.outbox = holder.outbox, nil
+	}
+	select {
+	case <-mine:
+		return events, s.changed, true
+	default:
+		return events, s.changed, false
+	}
+}
+
 func (s *Server) open(request *pb.LeaseRequest) (*session, chan struct{}, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if request.GetSlots() < 1 || request.GetSlots() > 10_000 {
 		return nil, nil, invalid("slots", "must be 1 to 10000")
+	}
+	if !nameForm.MatchString(request.GetWorker()) {
+		return nil, nil, invalid("worker", "must match "+nameForm.String())
 	}
 	for _, queue := range request.GetQueues() {
 		if !nameForm.MatchString(queue) {
@@ -146,9 +165,9 @@ func (s *Server) open(request *pb.LeaseRequest) (*session, chan struct{}, error)
 	}
 	holder.terms, holder.stream, holder.outbox = request, make(chan struct{}), nil
 	s.giveBack(holder.id, func(each *job) bool { return each.GetFence() > request.GetLastFence() })
-	superseded := holder.stream
+	mine := holder.stream
 	s.dispatch()
-	return holder, superseded, nil
+	return holder, mine, nil
 }
 
 // giveBack makes jobs of a session that did not reach its worker ready again.
@@ -236,8 +255,7 @@ func (s *Server) apply(outcome *pb.JobOutcome) (pb.ReportStatus, pb.JobState) {
 	case each.GetState() == pb.JobState_JOB_STATE_LEASED && each.GetFence() == outcome.GetFence():
 		s.settle(each, outcome)
 		return pb.ReportStatus_REPORT_STATUS_APPLIED, each.GetState()
-	case each.GetFence() == outcome.GetFence():
-		// The fake does not remember with which outcome the lease ended.
+	case proto.Equal(each.ended, outcome):
 		return pb.ReportStatus_REPORT_STATUS_ALREADY_APPLIED, 0
 	default:
 		return pb.ReportStatus_REPORT_STATUS_STALE, 0
@@ -245,6 +263,7 @@ func (s *Server) apply(outcome *pb.JobOutcome) (pb.ReportStatus, pb.JobState) {
 }
 
 func (s *Server) settle(each *job, outcome *pb.JobOutcome) {
+	each.ended = outcome
 	switch ended := outcome.GetOutcome().(type) {
 	case *pb.JobOutcome_Complete:
 		s.finish(each, pb.JobState_JOB_STATE_SUCCEEDED, ended.Complete.GetResult())
@@ -270,6 +289,18 @@ func (s *Server) settle(each *job, outcome *pb.JobOutcome) {
 	default:
 		s.again(each)
 	}
+}
+
+// crashed is what becomes of a job whose session is lost.
+func (s *Server) crashed(each *job) {
+	each.Crashes++
+	each.Failures = append(each.Failures, &pb.Failure{Fence: each.GetFence(), Attempt: each.GetAttempt(),
+		Cause: pb.FailureCause_FAILURE_CAUSE_EXPIRED, FailedAt: timestamppb.Now()})
+	if each.GetCrashes() >= crashesMax && !each.GetCancelRequested() {
+		s.bury(each, pb.DeadLetterReason_DEAD_LETTER_REASON_CRASH_LOOP)
+		return
+	}
+	s.again(each)
 }
 
 func (s *Server) failed(each *job, cause pb.FailureCause, failure *pb.JobError) {

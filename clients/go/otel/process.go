@@ -24,16 +24,16 @@ func Middleware(options ...Option) worker.Middleware {
 			returned := false
 			defer func() {
 				if !returned {
-					// It panicked, which the worker reports as a failed attempt.
+					// It panicked, or the error that it returned did; the worker reports a failed attempt.
 					fail(span, "panic")
 				}
 				span.End()
 			}()
 			result, err := next(ctx, job)
-			returned = true
 			if kind := job.FailureType(err); kind != "" {
 				fail(span, kind)
 			}
+			returned = true
 			return result, err
 		}
 	}

@@ -24,9 +24,8 @@ type executor struct {
 	tell func(context.Context)
 	log  *slog.Logger
 
-	running  atomic.Int64
-	draining atomic.Bool
-	idle     chan struct{}
+	running atomic.Int64
+	idle    chan struct{}
 }
 
 func (e *executor) start(jobs []*Job) {
@@ -59,20 +58,21 @@ func (e *executor) run(job *Job, handler Handler) {
 		if ended {
 			return
 		}
-		// It panicked, or ended its goroutine.
+		// It panicked, or ended its goroutine; or the error that it returned panics when it is looked at, as a nil
+		// pointer of some type of error does.
 		var failure error = handlerPanic{recover()}
 		outcome.Outcome = &pb.JobOutcome_Fail{Fail: &pb.Fail{Error: jobError(failure, debug.Stack())}}
 		e.failed(job, failure)
 		e.ended(job, outcome)
 	}()
 	result, err := handler(job.ctx, job)
-	ended = true
 	if err == nil {
 		complete(outcome, result)
 	} else {
 		end(outcome, job, err)
 		e.failed(job, err)
 	}
+	ended = true
 	e.ended(job, outcome)
 }
 
@@ -95,6 +95,7 @@ func (e *executor) failed(job *Job, err error) {
 // and with it the chance to keep what the next run begins from.
 func (e *executor) ended(job *Job, outcome *pb.JobOutcome) {
 	if job.hasCheckpointToTell() && runsAgain(outcome) && job.LeaseState() != Lost {
+		job.settled.Store(outcome)
 		e.tell(job.ctx)
 	}
 	e.handOn(job, outcome)
@@ -140,12 +141,21 @@ func (e *executor) drain(grace context.Context) {
 	defer cancel()
 	e.waitIdle(waiting)
 	for _, job := range e.unfinished() {
-		// A goroutine cannot be stopped: its job goes back, and what it still reports will be dropped.
-		e.log.Warn("released_while_running", "queue", job.Queue, "job", job.JobID)
-		outcome := outcomeOf(job)
-		outcome.Outcome = &pb.JobOutcome_Release{Release: &pb.Release{}}
-		e.handOn(job, outcome)
+		e.handOn(job, e.withoutWaiting(job))
 	}
+}
+
+// withoutWaiting is the outcome of a job that a drain waits for no longer. A handler that has ended, and whose
+// checkpoint no heartbeat can bring, has said how it ended. A goroutine that runs on cannot be stopped: its job goes
+// back, and what it still reports will be dropped.
+func (e *executor) withoutWaiting(job *Job) *pb.JobOutcome {
+	if outcome := job.settled.Load(); outcome != nil {
+		return outcome
+	}
+	e.log.Warn("released_while_running", "queue", job.Queue, "job", job.JobID)
+	outcome := outcomeOf(job)
+	outcome.Outcome = &pb.JobOutcome_Release{Release: &pb.Release{}}
+	return outcome
 }
 
 func (e *executor) unfinished() []*Job {

@@ -56,7 +56,9 @@ type Job struct {
 	lease  atomic.Int32
 	// Its outcome was handed on, or it was released while its handler ran on.
 	ended atomic.Bool
-	told  atomic.Pointer[told]
+	// How its handler has ended, while its checkpoint is on its way.
+	settled atomic.Pointer[pb.JobOutcome]
+	told    atomic.Pointer[told]
 	// Guards changes of told, which few jobs ever make.
 	telling sync.Mutex
 }

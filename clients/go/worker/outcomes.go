@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
@@ -66,7 +68,11 @@ func Cancel() error { return &ending{verb: "cancel"} }
 
 func delayed(verb string, cause error, delay time.Duration) error {
 	if delay < 0 || delay > delayMax {
-		return fmt.Errorf("worker: %s: a delay must be 0 to 10 years, not %s", verb, delay)
+		refused := fmt.Errorf("worker: %s: a delay must be 0 to 10 years, not %s", verb, delay)
+		if cause == nil {
+			return refused
+		}
+		return fmt.Errorf("%w (%v)", cause, refused)
 	}
 	return &ending{verb: verb, cause: cause, delay: &delay}
 }
@@ -106,8 +112,9 @@ func (j *Job) FailureType(err error) string {
 	return cmp.Or(outcome.GetFail().GetError().GetType(), outcome.GetReject().GetError().GetType())
 }
 
+// stoppedBy tells whether the error is the end of the context, told by itself or by a call of gRPC that it ended.
 func stoppedBy(ctx context.Context, err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)) || status.Code(err) == codes.Canceled
 }
 
 func (e *ending) fill(outcome *pb.JobOutcome, err error, draining bool) {

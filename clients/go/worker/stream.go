@@ -43,7 +43,7 @@ type stream struct {
 }
 
 // run keeps a stream open until the context ends. An error is for ever: ErrSessionSuperseded when another process
-// took the session over, ErrInvalidField when the server refuses what the worker asks for.
+// took the session over, ErrInvalidField or ErrMalformedMessage when what the worker asks for is refused.
 func (s *stream) run(ctx context.Context) error {
 	defer s.servers.close()
 	backoff := transport.Backoff{First: 100 * time.Millisecond, Longest: reopenMax}
@@ -205,7 +205,8 @@ func (s *stream) ended(err error, id int64) error {
 			s.log.Warn("session_lost", "session", id)
 			s.held.loseAll()
 		}
-	case errors.Is(err, atlasqueue.ErrSessionSuperseded), errors.Is(err, atlasqueue.ErrInvalidField):
+	case errors.Is(err, atlasqueue.ErrSessionSuperseded), errors.Is(err, atlasqueue.ErrInvalidField),
+		errors.Is(err, atlasqueue.ErrMalformedMessage):
 		// What is refused once is refused for ever.
 		return err
 	default:

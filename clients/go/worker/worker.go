@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,13 +39,12 @@ type Worker struct {
 	log         *slog.Logger
 	grace       time.Duration
 
+	begun      atomic.Bool
 	stopOnce   sync.Once
 	stopping   chan struct{}
 	hurryOnce  sync.Once
 	hurry      chan struct{}
 	superseded atomic.Bool
-	completed  atomic.Int64
-	stale      atomic.Int64
 }
 
 // Option sets up a Worker.
@@ -73,17 +73,21 @@ func WithSlots(slots int) Option { return func(s *settings) { s.slots = slots } 
 // WithQueues sets which queues it serves; default: those of its handlers.
 func WithQueues(queues ...string) Option { return func(s *settings) { s.queues = queues } }
 
-// WithName sets its name for people; default: host and process id.
-func WithName(name string) Option { return func(s *settings) { s.name = name } }
+// WithName sets its name for people; default (and for an empty one): host and process id.
+func WithName(name string) Option { return func(s *settings) { s.name = cmp.Or(name, defaultName()) } }
 
 // WithGrace sets how long handlers get to finish when it stops; default 30 s.
 func WithGrace(grace time.Duration) Option { return func(s *settings) { s.grace = grace } }
 
-// WithTLS connects with TLS; the default is plain text.
-func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
+// WithTLS connects with TLS; the default is plain text. A nil or empty config trusts the system's authorities.
+func WithTLS(config *tls.Config) Option {
+	return func(s *settings) { s.tls = cmp.Or(config, &tls.Config{}) }
+}
 
-// WithLogger sets where it logs; default slog.Default(). Payloads and results are never logged.
-func WithLogger(log *slog.Logger) Option { return func(s *settings) { s.log = log } }
+// WithLogger sets where it logs; default (and for nil) slog.Default(). Payloads and results are never logged.
+func WithLogger(log *slog.Logger) Option {
+	return func(s *settings) { s.log = cmp.Or(log, slog.Default()) }
+}
 
 // WithDialOptions adds options of gRPC.
 func WithDialOptions(options ...grpc.DialOption) Option {
@@ -100,11 +104,14 @@ func New(app *App, options ...Option) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(app.handlers) == 0 {
+	if app == nil || len(app.handlers) == 0 {
 		return nil, errors.New("worker: the app has no handlers: register some with Handle")
 	}
 	if chosen.slots < 1 || chosen.slots > 10_000 {
 		return nil, fmt.Errorf("worker: slots must be 1 to 10 000, not %d", chosen.slots)
+	}
+	if chosen.grace < 0 {
+		return nil, fmt.Errorf("worker: grace must be 0 s or more, not %s", chosen.grace)
 	}
 	if len(chosen.queues) == 0 {
 		chosen.queues = app.Queues()
@@ -159,8 +166,12 @@ func (w *Worker) drain() (first bool) {
 
 // Run works until Stop, or until the context ends, which drains as well: values of the context reach handlers,
 // its end does not. It returns nil after a drain, ErrSessionSuperseded when another process took the session
-// over, ErrInvalidField when the server refuses its name, queues or slots.
+// over, ErrInvalidField (ErrMalformedMessage, of what is not UTF-8) when its name, queues or slots are refused; an
+// error at once when it has been run before.
 func (w *Worker) Run(ctx context.Context) error {
+	if w.begun.Swap(true) {
+		return errors.New("worker: a Worker runs once: make another one with New")
+	}
 	defer context.AfterFunc(ctx, func() { w.drain() })()
 	w.stream.base = context.WithoutCancel(ctx)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -262,9 +273,7 @@ func (w *Worker) tell(ctx context.Context) {
 func (w *Worker) answered(outcome *pb.JobOutcome, result *pb.ReportResult) {
 	switch result.GetStatus() {
 	case pb.ReportStatus_REPORT_STATUS_APPLIED, pb.ReportStatus_REPORT_STATUS_ALREADY_APPLIED:
-		w.completed.Add(1)
 	default:
-		w.stale.Add(1)
 		w.log.Warn("outcome_refused", "queue", outcome.GetQueue(), "job", outcome.GetJobId(), "fence", outcome.GetFence(),
 			"status", strings.TrimPrefix(result.GetStatus().String(), "REPORT_STATUS_"))
 	}

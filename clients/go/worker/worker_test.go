@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
@@ -136,12 +138,22 @@ func TestHowAHandlerEnds(t *testing.T) {
 			atlasqueue.Scheduled, func(j atlasqueue.Job) string { return fmt.Sprint(j.Attempt) }},
 		{"bad delay", func(context.Context, *worker.Job) ([]byte, error) { return nil, worker.Snooze(-1) },
 			atlasqueue.Scheduled, func(j atlasqueue.Job) string { return fmt.Sprint(j.Attempt) }},
+		{"bad delay of a retry", func(context.Context, *worker.Job) ([]byte, error) {
+			return nil, worker.Retry(&time.ParseError{Message: "what went wrong"}, -1)
+		}, atlasqueue.Scheduled, func(j atlasqueue.Job) string {
+			return fmt.Sprint(j.Failures[0].Type, strings.Contains(j.Failures[0].Message, "what went wrong"))
+		}},
+		// It ended the process, and with it every other job: errors.As calls Unwrap, which takes the pointer's field.
+		{"nil of a type", func(context.Context, *worker.Job) ([]byte, error) { return nil, (*fs.PathError)(nil) },
+			atlasqueue.Scheduled, func(j atlasqueue.Job) string {
+				return fmt.Sprint(strings.Contains(j.Failures[0].Stack, "(*PathError).Unwrap"))
+			}},
 	} {
 		want := map[string]string{
 			"result": "payload", "failure": "*time.ParseError", "retry": "true 1", "snooze": "0",
 			"reject": "REJECTEDwell: never\uFFFD", "panic": "panic: oh true",
 			"goexit": "the handler ended its goroutine without returning", "too large": "ResultTooLarge",
-			"own cancellation": "1", "bad delay": "1",
+			"own cancellation": "1", "bad delay": "1", "bad delay of a retry": "*time.ParseErrortrue", "nil of a type": "true",
 		}
 		t.Run(each.name, func(t *testing.T) {
 			b := newBench(t)
@@ -344,7 +356,12 @@ func TestALargeBatchDoesNotWaitForTheReportThatIsOut(t *testing.T) {
 }
 
 func TestADrainReleasesWhatDoesNotEndInTime(t *testing.T) {
-	for name, listens := range map[string]bool{"listens": true, "does not listen": false} {
+	for name, ends := range map[string]func(error) error{
+		"listens":         func(stopped error) error { return stopped },
+		"does not listen": nil,
+		// It spent an attempt.
+		"calls by gRPC": func(stopped error) error { return fmt.Errorf("call: %w", status.FromContextError(stopped).Err()) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			started := make(chan struct{}, 1)
@@ -352,9 +369,9 @@ func TestADrainReleasesWhatDoesNotEndInTime(t *testing.T) {
 			t.Cleanup(func() { close(never) })
 			_, stop := b.run(app(func(ctx context.Context, _ *worker.Job) ([]byte, error) {
 				started <- struct{}{}
-				if listens {
+				if ends != nil {
 					<-ctx.Done()
-					return nil, ctx.Err()
+					return nil, ends(ctx.Err())
 				}
 				<-never
 				return nil, nil
@@ -416,6 +433,43 @@ func TestWhatTheServerRefusesForGoodEndsTheWorker(t *testing.T) {
 	}
 	if err := w.Run(t.Context()); !errors.Is(err, atlasqueue.ErrInvalidField) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// It was asked for again and again, for ever: gRPC tells of a message that it cannot encode as of a broken connection.
+func TestANameThatIsNotUTF8EndsTheWorker(t *testing.T) {
+	b := newBench(t)
+	w, err := worker.New(app(nothing), worker.WithServers(b.server.Address), worker.WithName("\xff"),
+		worker.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.Run(ctx); !errors.Is(err, atlasqueue.ErrMalformedMessage) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAWorkerChecksWhatItIsGiven(t *testing.T) {
+	for name, make := range map[string]func() (*worker.Worker, error){
+		"no app":      func() (*worker.Worker, error) { return worker.New(nil) },
+		"no handlers": func() (*worker.Worker, error) { return worker.New(worker.NewApp()) },
+		"slots":       func() (*worker.Worker, error) { return worker.New(app(nothing), worker.WithSlots(0)) },
+		"grace":       func() (*worker.Worker, error) { return worker.New(app(nothing), worker.WithGrace(-1)) },
+	} {
+		if _, err := make(); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	b := newBench(t)
+	w, stop := b.run(app(nothing), worker.WithName(""), worker.WithLogger(nil))
+	b.reaches(b.enqueue(atlasqueue.NewJob{Kind: "k"}), in(atlasqueue.Succeeded))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Run(t.Context()); err == nil {
+		t.Error("a worker ran a second time")
 	}
 }
 

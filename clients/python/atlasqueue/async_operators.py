@@ -111,7 +111,10 @@ class AsyncDeadLetters:
         died_before: datetime | None = None,
         dry_run: bool = False,
     ) -> int:
-        """Moves dead letters back to ready: those named, or all that fit. Returns how many."""
+        """Moves dead letters back to ready: those named, or all that fit. Returns how many.
+
+        Raises QueueNotFound, InvalidField: also for names beside a filter, and for an empty list of names.
+        """
         request = queue_service_pb2.RedriveDeadLettersRequest(queue=queue, dry_run=dry_run)
         _choose(request, job_ids, kind, reason, died_before)
         moved = 0
@@ -133,7 +136,10 @@ class AsyncDeadLetters:
         died_before: datetime | None = None,
         dry_run: bool = False,
     ) -> int:
-        """Deletes dead letters for good: those named, or all that fit. Returns how many."""
+        """Deletes dead letters for good: those named, or all that fit. Returns how many.
+
+        Raises QueueNotFound, InvalidField: also for names beside a filter, and for an empty list of names.
+        """
         request = queue_service_pb2.PurgeDeadLettersRequest(queue=queue, dry_run=dry_run)
         _choose(request, job_ids, kind, reason, died_before)
         deleted = 0
@@ -161,7 +167,9 @@ def _choose(
     reason: DeadLetterReason,
     died_before: datetime | None,
 ) -> None:
+    filtered = kind or reason is not DeadLetterReason.UNSPECIFIED or died_before
     if job_ids is not None:
         request.job_ids.extend(job_ids)
-    else:
+    # Names beside a filter are for the server to refuse: to leave one away would take more jobs than were meant.
+    if job_ids is None or (job_ids and filtered):
         request.filter.CopyFrom(_filter(kind, reason, died_before))

@@ -76,6 +76,8 @@ func Open(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.Cl
 		// Messages come in megabytes: a wide window from the start, not one that must grow first.
 		grpc.WithInitialWindowSize(4 << 20),
 		grpc.WithInitialConnWindowSize(8 << 20),
+		grpc.WithChainUnaryInterceptor(encodableUnary),
+		grpc.WithChainStreamInterceptor(encodableStream),
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address, append(options, more...)...)
 	if err != nil {
