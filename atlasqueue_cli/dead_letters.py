@@ -75,6 +75,16 @@ class Chosen:
         """Something narrows it down."""
         return bool(self.kind or self.reason or self.died_before)
 
+    def refuse_all_unless(self, asked: bool) -> None:
+        """A list of ids that came out empty must not mean all. Raises UsageError."""
+        narrowed = self.job_ids or self.filtered or self.limit is not None
+        if not (narrowed or asked):
+            raise UsageError(
+                f"this deletes every dead letter of {self.queue}: give ids or options that choose, or --all"
+            )
+        if narrowed and asked:
+            raise UsageError("give --all, or ids or options that choose, not both")
+
 
 def list_all(settings: Settings, chosen: Chosen, limit: int | None, page_token: str) -> None:
     """Lists dead letters."""

@@ -49,6 +49,9 @@ Most = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="At most so many; 1 to try first.", rich_help_panel=FILTER),
 ]
+Every = Annotated[
+    bool, typer.Option("--all", help="Every dead letter of the queue.", rich_help_panel=FILTER)
+]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Without, only tells what would be done.")
 ]
@@ -119,6 +122,7 @@ def redrive(
 PURGE_EPILOG = examples(
     "atlasqueue dead-letters purge media --died-before 7d         tells how many",
     "atlasqueue dead-letters purge media --died-before 7d --yes   deletes them",
+    "atlasqueue dead-letters purge media --all --yes              deletes all of the queue",
 )
 
 
@@ -130,6 +134,7 @@ def purge(
     reason: ReasonOption = None,
     died_before: DiedBefore = None,
     limit: Most = None,
+    every: Every = False,
     yes: Yes = False,
 ) -> int:
     """Delete dead letters for good, with all that is known of them.
@@ -139,4 +144,6 @@ def purge(
     from atlasqueue_cli import dead_letters
 
     chosen = dead_letters.Chosen(queue, job_ids or [], kind, reason, died_before, limit)
+    if yes:
+        chosen.refuse_all_unless(every)
     return dead_letters.act(settings, dead_letters.PURGE, chosen, yes)

@@ -333,10 +333,10 @@ async def test_a_policy_is_set_shown_and_set_back(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "done", "left"), [("redrive", "redriven", 0), ("purge", "purged", 0)]
+    ("act", "done", "every"), [("redrive", "redriven", []), ("purge", "purged", ["--all"])]
 )
 async def test_dead_letters_need_a_yes(
-    cli: Cli, server: RunningServer, act: str, done: str, left: int
+    cli: Cli, server: RunningServer, act: str, done: str, every: list[str]
 ) -> None:
     ids = [await enqueue(cli, kind) for kind in ("a", "a", "b")]
     await report(server, 3, reject=REJECTED)
@@ -357,7 +357,7 @@ async def test_dead_letters_need_a_yes(
     named = await cli("dead-letters", act, "q", ids[2], NOBODY, "--yes")
     assert (named.code, named.out) == (1, f"1 dead letter of q {done}\n")
     assert "1 of the ids are no dead letters of it" in named.err
-    (told,) = (await cli("dead-letters", act, "q", "--yes", "-o", "json")).lines
+    (told,) = (await cli("dead-letters", act, "q", *every, "--yes", "-o", "json")).lines
     assert told == {done: "1", "more": False, "dryRun": False}
     assert await dead() == []
 

@@ -142,6 +142,9 @@ def test_completion_knows_the_commands() -> None:
             "--max-attempts is set and reset at once",
         ),
         (["dead-letters", "purge", "q", "id", "--kind", "x"], "not both"),
+        # How it showed: `purge q $IDS --yes` with no ids deleted all of them.
+        (["dead-letters", "purge", "q", "--yes"], "every dead letter of q: give ids"),
+        (["dead-letters", "purge", "q", "--all", "--limit", "1", "--yes"], "not both"),
         (["cancel", "--kind", "x", "--yes"], "give ids, or --queue"),
         (["cancel", "id", "--kind", "x"], "not both"),
         (["cancel", "id", "--queue", "q", "--yes"], "not both"),
