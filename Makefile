@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
-WORKERS ?= 2
+# One more than two cores: many tests wait for processes.
+WORKERS ?= 3
 SEEDS ?= 200
 
 .PHONY: help venv demo dev test test-long test-go conformance docs lab chaos model bench bench-peers bench-plots lint format generate verify verify-deploy cluster tools lock ci clean
@@ -48,7 +49,7 @@ test: $(STAMP) ## Run the tests (under ten minutes on two cores) and print cover
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 test-long: $(STAMP) ## Run the tests marked `long`: every lab and example in short form, the site (under forty minutes)
-	@$(BIN)/python -m pytest -m long -n $(WORKERS) --dist worksteal --timeout 900 $(ARGS)
+	@$(BIN)/python -m pytest -m long -n 2 --dist worksteal --timeout 900 $(ARGS)
 
 docs: $(STAMP) ## Build the documentation site into build/docs; SERVE=1 shows it on 127.0.0.1:8000 instead
 	@$(BIN)/python scripts/docs.py $(if $(SERVE),serve,build)
