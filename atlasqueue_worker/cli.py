@@ -134,7 +134,9 @@ def run(
     # Before the handlers are imported, so that they find the tracer provider.
     end_tracing = tracing.configure()
     app = load(application)
-    chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else None
+    chosen = None if queues is None else [q.strip() for q in queues.split(",") if q.strip()]
+    if chosen == []:
+        raise typer.BadParameter("--queues names none: leave it out for those of the handlers")
 
     metrics = None if metrics_port is None else serve_metrics(metrics_host, metrics_port)
 

@@ -63,10 +63,11 @@ class Stream:
         try:
             while True:
                 self._wait_s = 0.0
-                if await self._once():
-                    backoff.reset()
-                else:
+                began = time.monotonic()
+                if not await self._once():
                     self._current = (self._current + 1) % len(self._servers)
+                else:
+                    backoff.reset_if_lived(time.monotonic() - began)
                 await asyncio.sleep(self._wait_s + backoff.next_delay())
         finally:
             if self._channel is not None:

@@ -63,7 +63,9 @@ def logging_outcomes(
 
 def default_name() -> str:
     """Host and process, as a name that the contract accepts."""
-    host = "".join(c if c.isalnum() or c in ".-_" else "-" for c in socket.gethostname())
+    host = "".join(
+        c if c.isascii() and (c.isalnum() or c in ".-_") else "-" for c in socket.gethostname()
+    )
     return f"{host.strip('.-_')[:100] or 'worker'}-{os.getpid()}"
 
 

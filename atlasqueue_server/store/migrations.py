@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -103,8 +103,10 @@ def known_migrations() -> list[Migration]:
     return sorted(found, key=lambda m: m.version)
 
 
-async def migrate(database_url: str) -> MigrationReport:
+async def migrate(database_url: str, on_wait: Callable[[], None] = lambda: None) -> MigrationReport:
     """Brings the schema up to date; safe when several servers call it at once.
+
+    Calls `on_wait` once if another one has the lock.
 
     Raises MigrationError (SchemaTooNew, PostgresTooOld, TransactionPooling, ReadOnly, or the role may
     not), DatabaseUnavailable.
@@ -112,9 +114,12 @@ async def migrate(database_url: str) -> MigrationReport:
     await _refuse_pooler(database_url)
     async with _connected(database_url, MAY_MIGRATE) as connection:
         await _refuse_standby(connection)
-        while not await _try_lock(connection):
-            # Polled on purpose, see above.
+        if not await _try_lock(connection):
+            on_wait()
             await asyncio.sleep(LOCK_POLL_S)
+            # Polled on purpose, see above.
+            while not await _try_lock(connection):
+                await asyncio.sleep(LOCK_POLL_S)
         try:
             return await _apply(connection)
         finally:

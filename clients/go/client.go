@@ -302,9 +302,10 @@ func (c *Client) Watch(ctx context.Context, jobID string, narrow ...Where) iter.
 				yield(Job{}, err)
 				return
 			}
+			began := time.Now()
 			over, err := watchOnce(ctx, server, request, func(job Job) bool {
 				giveUpAt = time.Now().Add(c.calls.retryFor)
-				backoff.Reset()
+				backoff.ResetIfLived(time.Since(began))
 				return yield(job, nil)
 			})
 			switch {

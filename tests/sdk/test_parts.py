@@ -91,6 +91,16 @@ def test_backoff_grows_to_its_longest() -> None:
     assert backoff.next_delay() == 0.1
 
 
+def test_backoff_goes_on_after_streams_that_end_at_once() -> None:
+    """How it showed: a worker opened its stream 20 times a second at a server that ended each one at once."""
+    backoff = Backoff(first=0.1, longest=1.0, uniform=lambda _, ceiling: ceiling)
+    assert backoff.next_delay() == 0.1
+    backoff.reset_if_lived(0.9)
+    assert backoff.next_delay() == 0.2
+    backoff.reset_if_lived(1.0)
+    assert backoff.next_delay() == 0.1
+
+
 def test_the_blocking_twins_are_up_to_date() -> None:
     command = [sys.executable, "scripts/async_to_sync.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -72,6 +72,24 @@ async def test_waits_for_the_lock_without_a_snapshot(database_url: str) -> None:
         assert (await migrating).applied == NAMES
 
 
+async def test_says_once_that_it_waits(database_url: str) -> None:
+    """How it showed: `atlasqueue-server migrate` said nothing for as long as another one held the lock."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
+        waits: list[None] = []
+        waiting = asyncio.Event()
+
+        def on_wait() -> None:
+            waits.append(None)
+            waiting.set()
+
+        migrating = asyncio.create_task(migrate(database_url, on_wait=on_wait))
+        await asyncio.wait_for(waiting.wait(), 30)
+        await execute(other, "select pg_advisory_unlock(%(key)s)", key=LOCK_KEY)
+        await migrating
+        assert len(waits) == 1
+
+
 async def test_again_changes_nothing(any_migrated_database_url: str) -> None:
     report = await migrate(any_migrated_database_url)
     assert (report.before, report.version, report.applied) == (NEWEST, NEWEST, [])

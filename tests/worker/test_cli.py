@@ -13,6 +13,7 @@ import trustme
 
 from atlasqueue import AsyncClient, JobState, Tls
 from atlasqueue_server.app import Application
+from atlasqueue_worker.worker import default_name
 from tests.plugins.processes import Child, Processes
 from tests.plugins.server import RunningServer, config_for
 from tests.waiting import eventually
@@ -82,6 +83,22 @@ def test_the_server_is_named_as_for_the_command_line() -> None:
     process = run(APP, ATLASQUEUE_SERVER="nonsense", ATLASQUEUE_ADDRESS="a:1")
     assert process.returncode == 2
     assert "it must be host:port" in process.stderr
+
+
+def test_a_list_of_queues_that_names_none_is_refused() -> None:
+    """How it showed: `--queues ","`, a script's empty variable with a comma, served every queue there is a handler for."""
+    process = run(APP, "--queues", ",")
+    assert process.returncode == 2
+    assert "--queues names none" in process.stderr
+
+
+@pytest.mark.parametrize(("host", "name"), [("zählwerk.de", "z-hlwerk.de"), ("..", "worker")])
+def test_the_default_name_fits_the_contract(
+    host: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it showed: letters beyond ASCII were let through, and the server refused the session."""
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    assert default_name().rpartition("-")[0] == name
 
 
 async def test_terms_that_the_server_refuses_are_one_line(

@@ -49,12 +49,13 @@ func (s *stream) run(ctx context.Context) error {
 	backoff := transport.Backoff{First: 100 * time.Millisecond, Longest: reopenMax}
 	for ctx.Err() == nil {
 		s.wait = 0
+		began := time.Now()
 		opened, err := s.once(ctx)
 		if err != nil {
 			return err
 		}
 		if opened {
-			backoff.Reset()
+			backoff.ResetIfLived(time.Since(began))
 		} else {
 			s.servers.next()
 		}

@@ -127,6 +127,7 @@ class AsyncCalls:
         while True:
             left = None if end_at is None else max(0.001, end_at - time.monotonic())
             stubs = self.stubs()
+            began = time.monotonic()
             stream: Any = stubs.jobs.WatchJob(request, timeout=left)
             try:
                 async for response in stream:
@@ -134,7 +135,7 @@ class AsyncCalls:
                     if response.job.state in SETTLED:
                         return
                     give_up_at = time.monotonic() + self._retry_for
-                    backoff.reset()
+                    backoff.reset_if_lived(time.monotonic() - began)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:

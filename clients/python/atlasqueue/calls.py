@@ -125,6 +125,7 @@ class Calls:
         while True:
             left = None if end_at is None else max(0.001, end_at - time.monotonic())
             stubs = self.stubs()
+            began = time.monotonic()
             stream: Any = stubs.jobs.WatchJob(request, timeout=left)
             try:
                 for response in stream:
@@ -132,7 +133,7 @@ class Calls:
                     if response.job.state in SETTLED:
                         return
                     give_up_at = time.monotonic() + self._retry_for
-                    backoff.reset()
+                    backoff.reset_if_lived(time.monotonic() - began)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:

@@ -22,6 +22,14 @@ class Backoff:
         self._tries += 1
         return self.uniform(0, ceiling)
 
+    def reset_if_lived(self, seconds: float) -> None:
+        """Begins anew after what opened and lasted so long, if that was as long as the longest delay.
+
+        Who opens streams and ends them at once would else be asked 20 times a second.
+        """
+        if seconds >= self.longest:
+            self.reset()
+
     def reset(self) -> None:
         """Begins anew after a success."""
         self._tries = 0

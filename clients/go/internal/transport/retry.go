@@ -20,6 +20,14 @@ func (b *Backoff) Next() time.Duration {
 	return rand.N(ceiling + 1)
 }
 
+// ResetIfLived begins anew after what opened and lasted so long, if that was as long as the longest delay. Who opens
+// streams and ends them at once would else be asked 20 times a second.
+func (b *Backoff) ResetIfLived(lived time.Duration) {
+	if lived >= b.Longest {
+		b.Reset()
+	}
+}
+
 // Reset begins anew after a success.
 func (b *Backoff) Reset() { b.tries = 0 }
 
