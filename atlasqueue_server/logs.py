@@ -106,12 +106,14 @@ def _quieten(level: int) -> None:
     # Started, stopped, waiting: the application says these itself, once for both ports.
     for name in ("uvicorn.error", "asyncio", "psycopg", "psycopg.pool", _GRPC):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    logging.getLogger(_GRPC).addFilter(_is_no_departure)
+    logging.getLogger(_GRPC).addFilter(_is_of_the_server)
 
 
-def _is_no_departure(record: logging.LogRecord) -> bool:
-    # A client that went in the moment of its answer is to grpc an error, with three tracebacks.
-    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    # A client that went in the moment of its answer is to grpc an error, with three tracebacks; so are bytes that
+    # are no message, of which only health and reflection leave the parsing to it.
+    said = record.getMessage()
+    return not said.startswith(("ExecuteBatchError raised in core", "Unexpected [DecodeError]"))
 
 
 def _with_trace(

@@ -61,6 +61,7 @@ def test_a_client_that_went_is_no_error_of_grpc(lines: io.StringIO) -> None:
     logs.configure("debug", "json", lines)
     log = logging.getLogger("grpc._cython.cygrpc")
     log.error("ExecuteBatchError raised in core by servicer method [%s]", "/a/B")
+    log.error("Unexpected [%s] raised by servicer method [%s]", "DecodeError", "/a/B")
     log.debug("[_cygrpc] Loaded running loop: id(loop)=%s", 1)
     assert lines.getvalue() == ""
     log.error("Unexpected exception")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -79,6 +80,35 @@ def unspeakable(job: JobContext) -> None:
     raise Unspeakable
 
 
+class LastWords(Exception):
+    """An exception whose text ends the process."""
+
+    def __str__(self) -> str:
+        sys.exit("enough")
+
+
+class Leaving(dict[str, int]):
+    """A value that cannot be looked at either."""
+
+    def items(self) -> NoReturn:  # type: ignore[override]
+        sys.exit("enough")
+
+
+def exit_when_asked(job: JobContext) -> None:
+    """How it showed: it ended the worker, with all that it held, and after three of them the job was dead."""
+    raise LastWords
+
+
+def exit_when_encoded(job: JobContext) -> object:
+    """How it showed: as above."""
+    return Leaving(a=1)
+
+
+def exit_unspeakably(job: JobContext) -> None:
+    """How it showed: the job was never reported, and held its slot for ever."""
+    sys.exit(Unspeakable())
+
+
 def snooze_into_the_past(job: JobContext) -> None:
     """How it showed: the server refused the whole batch of reports, again and again."""
     raise Snooze(-1)
@@ -100,6 +130,9 @@ def retry_in_a_century(job: JobContext) -> None:
         (nested_too_deep, "RecursionError"),
         (cancelled_within, "RuntimeError"),
         (unspeakable, "Unspeakable"),
+        (exit_when_asked, "LastWords"),
+        (exit_when_encoded, "SystemExit"),
+        (exit_unspeakably, "RuntimeError"),
         (snooze_into_the_past, "ValueError"),
         (retry_in_a_century, "ValueError"),
     ],
