@@ -235,7 +235,8 @@ def _is_misread(value: Any, field: FieldDescriptor) -> bool:
     if field.enum_type is not None:
         return type(value) in (bool, float) or (
             isinstance(value, str)
-            and value not in field.enum_type.values_by_name
+            # As with fields, lone surrogates are an error to the library.
+            and not (value.isascii() and value in field.enum_type.values_by_name)
             and not _INTEGER.fullmatch(value)
         )
     if isinstance(value, bool):

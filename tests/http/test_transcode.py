@@ -251,6 +251,8 @@ BAD: list[tuple[str, Any, str, str]] = [
         "number",
     ),
     ("POST /v1/queues/q/jobs:cancel", {"state": True}, "state", "JOB_STATE_READY"),
+    # How it showed: 500.
+    ("POST /v1/queues/q/jobs:cancel", {"state": "\ud800"}, "state", "JOB_STATE_READY"),
     ("POST /v1/queues/q/jobs:cancel", {"state": 2.5}, "state", "JOB_STATE_READY"),
     ("POST /v1/queues/q/jobs", {"headers": {"a": 5}}, 'job.headers["a"]', "string"),
     ("POST /v1/queues/q/jobs", {"headers": ["a"]}, "job.headers", "object"),
