@@ -73,8 +73,8 @@ def _delta(value: timedelta | float | None) -> timedelta | None:
 def encode_result(value: Any) -> bytes:
     """A handler's return value as bytes: None is empty, bytes as they are, text as UTF-8, else JSON.
 
-    Raises TypeError for what JSON cannot hold, RecursionError for what is nested too deep, and what the value's own
-    methods raise.
+    Raises TypeError or ValueError for what JSON cannot hold (NaN is none), RecursionError for what is nested too deep,
+    and what the value's own methods raise.
     """
     if value is None:
         return b""
@@ -82,7 +82,7 @@ def encode_result(value: Any) -> bytes:
         return bytes(value)
     if isinstance(value, str):
         return value.encode()
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def completed(outcome: JobOutcome, value: Any) -> JobOutcome:

@@ -15,6 +15,7 @@ from atlasqueue import AsyncClient, InvalidField, JobState, NewJob, QueuePolicy,
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker import App, Cancel, JobContext, Retry, Snooze, Worker
 from atlasqueue_worker.held import TOLD_BYTES_MAX, Held
+from atlasqueue_worker.outcomes import completed
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
 from tests.worker.test_outcomes import QUEUE, app_with, client, working
@@ -160,6 +161,13 @@ async def test_it_is_a_failed_attempt(
             return (await client.get(again)).state is JobState.DEAD
 
         await eventually(died_too)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"loss": [float("-inf")]}])
+def test_a_result_that_is_no_json_is_refused(value: object) -> None:
+    """How it showed: the result was NaN, at which a reader in Go failed."""
+    outcome = completed(worker_service_pb2.JobOutcome(), value)
+    assert outcome.reject.error.type == "ValueError"
 
 
 async def test_an_outcome_that_the_server_refuses_takes_no_other_with_it(
