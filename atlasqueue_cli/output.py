@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Beside the control characters those that turn the direction of text, or end a line.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What free text is cut to in a table.
 TEXT_CHARS = 60
 STYLES = {
@@ -43,7 +44,14 @@ def print_json(value: Any) -> None:
 
 def clean(text: str) -> str:
     """Text without what could steer a terminal: jobs are written by others."""
-    return CONTROL.sub(lambda m: "\\n" if m[0] == "\n" else f"\\x{ord(m[0]):02x}", text)
+    return CONTROL.sub(lambda found: _shown(found[0]), text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character == "\n":
+        return "\\n"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def cut(text: str, chars: int = TEXT_CHARS) -> str:

@@ -21,6 +21,8 @@ from atlasqueue_server.redact import without_password
 # Bodies belong to the users; their size may be told.
 PRIVATE_KEYS: Final = frozenset({"payload", "result", "checkpoint", "headers", "body", "password"})
 
+_GRPC: Final = "grpc._cython.cygrpc"
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("atlasqueue")
 
 
@@ -102,8 +104,16 @@ def _renderers(log_format: str, stream: TextIO) -> list[Processor]:
 
 def _quieten(level: int) -> None:
     # Started, stopped, waiting: the application says these itself, once for both ports.
-    for name in ("uvicorn.error", "asyncio", "psycopg", "psycopg.pool"):
+    for name in ("uvicorn.error", "asyncio", "psycopg", "psycopg.pool", _GRPC):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger(_GRPC).addFilter(_is_of_the_server)
+
+
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    # A client that went in the moment of its answer is to grpc an error, with three tracebacks; so are bytes that
+    # are no message, of which only health and reflection leave the parsing to it.
+    said = record.getMessage()
+    return not said.startswith(("ExecuteBatchError raised in core", "Unexpected [DecodeError]"))
 
 
 def _with_trace(

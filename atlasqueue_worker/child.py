@@ -23,7 +23,7 @@ from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import Registration, load_app
 from atlasqueue_worker.frames import Frame, encode_frame, receive_frame
 from atlasqueue_worker.job import JobContext, LeaseState
-from atlasqueue_worker.outcomes import Cancel, completed, ended
+from atlasqueue_worker.outcomes import Cancel, completed, ended, no_exit
 
 PR_SET_PDEATHSIG = 1
 ALARM_S = 10
@@ -104,22 +104,28 @@ def _die_with_the_worker() -> None:
 def _run(application: str, kind: str, link: Link) -> worker_service_pb2.JobOutcome:
     outcome = worker_service_pb2.JobOutcome()
     try:
-        _, start = link.receive()
+        start = _received(link)
         sys.path[:] = json.loads(start)["path"]
         registration = load_app(application).registrations.get(kind)
         if registration is None:
             raise LookupError(f"{application} has no handler for {kind!r} in a subprocess")
         link.send(Frame.HELLO)
-        _, body = link.receive()
+        body = _received(link)
         job = ChildJob(worker_service_pb2.LeasedJob.FromString(body), link)
         threading.Thread(target=link.listen, args=(job,), name="atlasqueue", daemon=True).start()
         return completed(outcome, _call(registration, job))
-    except EOFError:
-        os._exit(1)
     except SystemExit as error:
-        return ended(outcome, RuntimeError(f"the handler raised SystemExit: {error}"))
+        return ended(outcome, no_exit(error))
     except BaseException as error:
         return ended(outcome, error)
+
+
+def _received(link: Link) -> bytes:
+    try:
+        return link.receive()[1]
+    except EOFError:
+        # The worker is gone.
+        os._exit(1)
 
 
 def _call(registration: Registration, job: JobContext) -> Any:

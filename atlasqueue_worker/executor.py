@@ -27,7 +27,7 @@ from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState, unless_drained
-from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name
+from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name, no_exit
 from atlasqueue_worker.tracing import TRACEPARENT
 
 # A runner lets the event loop breathe after so long, even if its handlers never wait.
@@ -165,7 +165,7 @@ class Executor:
                         job, RuntimeError("the handler ended in a cancellation of its own")
                     )
             except SystemExit as error:
-                self._failed(job, _no_exit(error))
+                self._failed(job, no_exit(error))
             except (KeyboardInterrupt, GeneratorExit):
                 # Meant for the worker, and for this coroutine.
                 raise
@@ -197,7 +197,7 @@ class Executor:
             value = self._context.copy().run(handler, job)
         except SystemExit as error:
             done: Callable[[JobContext, Any], None] = self._failed
-            value = _no_exit(error)
+            value = no_exit(error)
         except BaseException as error:
             # Whatever it is, of this thread nobody else hears, and the job would be held for ever.
             done = self._failed
@@ -287,11 +287,6 @@ class Executor:
                 await self._idle.wait()
         except TimeoutError:
             return
-
-
-def _no_exit(error: SystemExit) -> RuntimeError:
-    """A handler does not end the worker."""
-    return RuntimeError(f"the handler raised SystemExit: {error}")
 
 
 def _outcome(job: JobContext) -> JobOutcome:

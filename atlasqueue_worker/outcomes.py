@@ -73,8 +73,8 @@ def _delta(value: timedelta | float | None) -> timedelta | None:
 def encode_result(value: Any) -> bytes:
     """A handler's return value as bytes: None is empty, bytes as they are, text as UTF-8, else JSON.
 
-    Raises TypeError for what JSON cannot hold, RecursionError for what is nested too deep, and what the value's own
-    methods raise.
+    Raises TypeError or ValueError for what JSON cannot hold (NaN is none), RecursionError for what is nested too deep,
+    and what the value's own methods raise.
     """
     if value is None:
         return b""
@@ -82,7 +82,7 @@ def encode_result(value: Any) -> bytes:
         return bytes(value)
     if isinstance(value, str):
         return value.encode()
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def completed(outcome: JobOutcome, value: Any) -> JobOutcome:
@@ -91,8 +91,8 @@ def completed(outcome: JobOutcome, value: Any) -> JobOutcome:
         return ended(outcome, value)
     try:
         result = encode_result(value)
-    except Exception as error:
-        # Too deep for JSON, or with a method that raises what it likes.
+    except BaseException as error:
+        # Too deep for JSON, or with a method that raises what it likes: none of it may end the worker.
         outcome.reject.error.CopyFrom(job_error(error))
         return outcome
     if len(result) > RESULT_BYTES_MAX:
@@ -141,6 +141,11 @@ def job_error(error: BaseException) -> job_pb2.JobError:
     )
 
 
+def no_exit(error: SystemExit) -> RuntimeError:
+    """What it stands for in a handler, which does not end the worker."""
+    return RuntimeError(f"the handler raised SystemExit: {_text(error)}")
+
+
 def error_name(error: BaseException) -> str:
     """The exception's class without its module; of a handler in a process of its own, what it raised there."""
     told = error.job_error if isinstance(error, HandlerOutcome) else None
@@ -150,7 +155,8 @@ def error_name(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except BaseException:
+        # SystemExit too: this runs where it would end the worker.
         return "(the exception's own text cannot be had)"
 
 

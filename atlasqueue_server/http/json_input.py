@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any, Final, NoReturn, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,9 +16,11 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField, MalformedMessage, Violation
 
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+# Possessive: what is no base64 at its end is not tried again from each of its characters.
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*+={0,2}")
 # What the library takes is wider: to it 1_0 is ten, 2.5 the second value of an enum, and +99:99 four days.
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _NUMBER: Final = re.compile(r"-?[0-9.]+([eE][-+]?[0-9]+)?|NaN|-?Infinity")
@@ -56,6 +58,7 @@ _SCALARS: Final = {
     FieldDescriptor.CPPTYPE_BOOL: "must be true or false",
     FieldDescriptor.CPPTYPE_STRING: "must be a string of Unicode characters",
 }
+_TOO_LONG: Final = f"must hold at most {limits.BATCH_ITEMS_MAX} items"
 _BAD_BYTES: Final = "must be a string of base64 (bytes are base64 in JSON)"
 # What the library lets through for wrong values, beside its own ParseError.
 _REFUSALS: Final = (
@@ -147,7 +150,7 @@ def _first(violations: Iterator[Violation]) -> Iterator[Violation]:
 
 
 def _object(tree: Any, descriptor: Descriptor, path: str, deep: bool) -> Iterator[Violation]:
-    """What is wrong with `tree`. `deep` also tries each single value, which takes long."""
+    """What is wrong with `tree`. `deep` also tries each single value of what the library refuses."""
     if not isinstance(tree, dict):
         yield Violation(path or _BODY, "must be a JSON object")
         return
@@ -185,6 +188,9 @@ def _field(value: Any, field: FieldDescriptor, where: str, deep: bool) -> Iterat
         if not isinstance(value, list):
             yield Violation(where, "must be a JSON array")
             return
+        if _is_too_long(value):
+            yield Violation(where, _TOO_LONG)
+            return
         for index, item in enumerate(value):
             yield from _item(item, field, f"{where}[{index}]", deep)
     else:
@@ -194,6 +200,9 @@ def _field(value: Any, field: FieldDescriptor, where: str, deep: bool) -> Iterat
 def _map(value: Any, field: FieldDescriptor, where: str, deep: bool) -> Iterator[Violation]:
     if not isinstance(value, dict):
         yield Violation(where, "must be a JSON object")
+        return
+    if _is_too_long(value):
+        yield Violation(where, _TOO_LONG)
         return
     for key, item in value.items():
         if deep and not _accepts(field, {key: item}):
@@ -209,7 +218,9 @@ def _value_field(field: FieldDescriptor) -> FieldDescriptor:
 def _item(value: Any, field: FieldDescriptor, where: str, deep: bool) -> Iterator[Violation]:
     kind = plain_message(field)
     if kind is not None:
-        yield from _object(value, kind, where, deep)
+        # Trying each value of thousands of sound items would take the better part of a minute.
+        if not deep or not _parses(value, kind):
+            yield from _object(value, kind, where, deep)
     elif field.type == FieldDescriptor.TYPE_BYTES:
         if not _is_base64(value):
             yield Violation(where, _BAD_BYTES)
@@ -224,7 +235,8 @@ def _is_misread(value: Any, field: FieldDescriptor) -> bool:
     if field.enum_type is not None:
         return type(value) in (bool, float) or (
             isinstance(value, str)
-            and value not in field.enum_type.values_by_name
+            # As with fields, lone surrogates are an error to the library.
+            and not (value.isascii() and value in field.enum_type.values_by_name)
             and not _INTEGER.fullmatch(value)
         )
     if isinstance(value, bool):
@@ -241,9 +253,18 @@ def _is_base64(value: Any) -> bool:
     return len(value.rstrip("=")) % 4 != 1
 
 
+def _is_too_long(value: Sized) -> bool:
+    """Whether there are more items than any list or map of the contract may hold."""
+    return len(value) > limits.BATCH_ITEMS_MAX
+
+
 def _accepts(field: FieldDescriptor, value: Any) -> bool:
+    return _parses({field.name: value}, cast(Descriptor, field.containing_type))
+
+
+def _parses(tree: Any, descriptor: Descriptor) -> bool:
     try:
-        ParseDict({field.name: value}, GetMessageClass(cast(Descriptor, field.containing_type))())
+        ParseDict(tree, GetMessageClass(descriptor)())
     except _REFUSALS:
         return False
     return True

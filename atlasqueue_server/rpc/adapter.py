@@ -2,6 +2,9 @@
 
 The generated ones parse requests inside grpc, which answers UNKNOWN to bytes that it cannot parse;
 here that is INVALID_ARGUMENT with reason MALFORMED_MESSAGE. grpc never sees an error of a handler.
+
+Nor does it see the message: it would keep it until the answer is sent. 4 MiB of empty items are 300 MiB
+as a message, and of many such calls at once each has to be gone before the next one is parsed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Final, NoReturn
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status
 
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import MalformedMessage, Overloaded
@@ -29,7 +33,6 @@ STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
 _TRANSPORT: Final = "grpc"
 _log = structlog.get_logger(__name__)
 
-Request = Message | MalformedMessage
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -56,55 +59,52 @@ async def generic_handlers(
 
 def _method_handler(rpc: Rpc, watch: WriteWatch) -> grpc.RpcMethodHandler[Any, Any]:
     if rpc.descriptor.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(
-            _stream(rpc, watch), _deserializer(rpc), _serialize
+        return grpc.unary_stream_rpc_method_handler(_stream(rpc, watch), None, _serialize)
+    return grpc.unary_unary_rpc_method_handler(_unary(rpc), None, _serialize)
+
+
+def _parse(rpc: Rpc, data: bytes) -> Message | MalformedMessage:
+    try:
+        return rpc.request_class.FromString(data)
+    except DecodeError as error:
+        name = rpc.descriptor.input_type.full_name
+        # Not raised: the handler's metrics count it.
+        return MalformedMessage(
+            f"the bytes are no {name}, or a string in them is not UTF-8 ({error})"
         )
-    return grpc.unary_unary_rpc_method_handler(_unary(rpc), _deserializer(rpc), _serialize)
-
-
-def _deserializer(rpc: Rpc) -> Callable[[bytes], Request]:
-    parse = rpc.request_class.FromString
-    name = rpc.descriptor.input_type.full_name
-
-    def deserialize(data: bytes) -> Request:
-        try:
-            return parse(data)
-        except DecodeError as error:
-            # An exception here would be answered UNKNOWN, so the answer is left to the handler.
-            return MalformedMessage(
-                f"the bytes are no {name}, or a string in them is not UTF-8 ({error})"
-            )
-
-    return deserialize
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _unary(rpc: Rpc) -> Callable[[Request, Context], Awaitable[Message]]:
-    async def call(request: Request, context: Context) -> Message:
+def _unary(rpc: Rpc) -> Callable[[bytes, Context], Awaitable[Message]]:
+    async def call(data: bytes, context: Context) -> Message:
         try:
-            return await rpc.unary(request, _TRANSPORT)
+            return await rpc.unary(_parse(rpc, data), _TRANSPORT)
         except RpcFailure as failure:
-            await _abort(context, failure)
+            status = failure.status
+        # Not within the except clause, where the failure's traceback still keeps the message.
+        return await _abort(context, status)
 
     return call
 
 
-def _stream(rpc: Rpc, watch: WriteWatch) -> Callable[[Request, Context], Awaitable[None]]:
-    async def call(request: Request, context: Context) -> None:
+def _stream(rpc: Rpc, watch: WriteWatch) -> Callable[[bytes, Context], Awaitable[None]]:
+    async def call(data: bytes, context: Context) -> None:
         try:
             # Closed before the abort: an abort waits behind the writes that the client does not
             # read, and the handler has to give its leases back now.
-            async with aclosing(rpc.stream(request, _TRANSPORT)) as events:
+            async with aclosing(rpc.stream(_parse(rpc, data), _TRANSPORT)) as events:
                 async for event in events:
                     await _write(context, event, watch)
+            return
         except RpcFailure as failure:
-            await _abort(context, failure)
+            status = failure.status
         except _SlowClient as slow:
             _log.warning("stream closed", rpc=rpc.name, why=str(slow), peer=context.peer())
-            await _abort(context, RpcFailure(to_status(Overloaded(str(slow)))))
+            status = to_status(Overloaded(str(slow)))
+        await _abort(context, status)
 
     return call
 
@@ -120,8 +120,7 @@ async def _write(context: Context, event: Message, watch: WriteWatch) -> None:
         raise _SlowClient(f"the client did not read for {watch.timeout_s:g} s") from error
 
 
-async def _abort(context: Context, failure: RpcFailure) -> NoReturn:
-    status = failure.status
+async def _abort(context: Context, status: Status) -> NoReturn:
     await context.abort(
         grpc_code(status),
         status.message,

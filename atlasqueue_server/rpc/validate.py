@@ -7,7 +7,7 @@ model/limits.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -99,9 +99,10 @@ class Checker:
         return value
 
     def count(self, field: str, count: int, least: int, most: int) -> None:
-        """The length of a list."""
+        """The length of a list. Raises at once: a message holds millions of items to look at."""
         if not least <= count <= most:
             self.refuse(field, f"must hold {least} to {most} items, holds {count}")
+            self.raise_if_refused()
 
     def enum(self, field: str, value: int, kind: EnumDescriptor) -> int:
         """A known value of an enum."""
@@ -145,6 +146,7 @@ class Checker:
             return
         if len(headers) > limits.HEADERS_MAX:
             self.refuse(field, f"must hold at most {limits.HEADERS_MAX} entries")
+            return
         total = sum(len(key.encode()) + len(value.encode()) for key, value in headers.items())
         if total > limits.HEADERS_BYTES_MAX:
             self.refuse(field, f"must be at most {limits.HEADERS_BYTES_MAX} bytes in all")
@@ -161,11 +163,11 @@ class Checker:
                 self.refuse(f"{field}[{i}]", "names a lease that an earlier one names: once each")
             seen.add(lease)
 
-    def queues(self, field: str, names: Iterable[str]) -> tuple[str, ...]:
+    def queues(self, field: str, names: Sequence[str]) -> tuple[str, ...]:
         """The queues of a session: some, each once."""
+        self.count(field, len(names), 1, limits.SESSION_QUEUES_MAX)
         listed = tuple(names)
-        self.count(field, len(listed), 1, limits.SESSION_QUEUES_MAX)
-        for i, name in enumerate(listed[: limits.SESSION_QUEUES_MAX]):
+        for i, name in enumerate(listed):
             self.name(f"{field}[{i}]", name)
         if len(set(listed)) < len(listed):
             self.refuse(field, "must name each queue once")

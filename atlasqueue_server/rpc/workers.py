@@ -76,10 +76,7 @@ class WorkerHandlers:
         epoch = check.integer("epoch", request.epoch, 0, INT64_MAX)
         last_fence = check.integer("last_fence", request.last_fence, 0, INT64_MAX)
         check.count("held", len(request.held), 0, limits.SLOTS_MAX)
-        held = [
-            convert_in.held_job(check, f"held[{i}]", job)
-            for i, job in enumerate(request.held[: limits.SLOTS_MAX])
-        ]
+        held = [convert_in.held_job(check, f"held[{i}]", job) for i, job in enumerate(request.held)]
         check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
         check.raise_if_refused()
         extended = await self._workers.heartbeat(session_id, epoch, held, last_fence)
@@ -101,9 +98,8 @@ class WorkerHandlers:
     ) -> worker_service_pb2.ReportResponse:
         """Stores outcomes."""
         check = Checker()
-        check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
         session_id = check.integer("session_id", request.session_id, 0, INT64_MAX)
-        check.raise_if_refused()
+        check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
         outcomes = convert_in.outcomes(check, request.outcomes)
         check.raise_if_refused()
         answers = await self._reporter.report(outcomes)

@@ -253,6 +253,9 @@ def test_refusals_name_no_position_in_a_message() -> None:
 
 def test_text_of_jobs_cannot_steer_the_terminal() -> None:
     assert clean("a\x1b[31mb\nc\x9b") == "a\\x1b[31mb\\nc\\x9b"
+    # How it showed: a file's name that ends in gpj.exe looked like exe.jpg.
+    assert clean("\u202egpj.exe\u2069") == "\\u202egpj.exe\\u2069"
+    assert clean("\u05d0 e\u0301 \U0001f600") == "\u05d0 e\u0301 \U0001f600"
     assert cut("x" * 100, 5) == "xxxx…"
 
 

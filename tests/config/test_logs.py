@@ -56,6 +56,18 @@ def test_libraries_log_the_same_way(lines: io.StringIO) -> None:
     assert event["logger"] == "psycopg.pool"
 
 
+def test_a_client_that_went_is_no_error_of_grpc(lines: io.StringIO) -> None:
+    """How it showed: three tracebacks at level error for a call that its client had given up."""
+    logs.configure("debug", "json", lines)
+    log = logging.getLogger("grpc._cython.cygrpc")
+    log.error("ExecuteBatchError raised in core by servicer method [%s]", "/a/B")
+    log.error("Unexpected [%s] raised by servicer method [%s]", "DecodeError", "/a/B")
+    log.debug("[_cygrpc] Loaded running loop: id(loop)=%s", 1)
+    assert lines.getvalue() == ""
+    log.error("Unexpected exception")
+    assert last(lines)["event"] == "Unexpected exception"
+
+
 def test_below_the_level_nothing_is_logged(lines: io.StringIO) -> None:
     logs.configure("warning", "json", lines)
     structlog.get_logger().info("hello")

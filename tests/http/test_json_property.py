@@ -20,6 +20,7 @@ from atlasqueue_server.model.errors import InvalidField
 REQUESTS: list[type[Message]] = [
     jobs_pb.EnqueueRequest,
     jobs_pb.EnqueueBatchRequest,
+    jobs_pb.CancelJobsRequest,
     queues_pb.UpdateQueuePolicyRequest,
     queues_pb.RedriveDeadLettersRequest,
     workers_pb.ReportRequest,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import trustme
 
 from atlasqueue.v1 import job_pb2
 from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue_server.http import server as http_server
 from atlasqueue_server.http import streams
 from atlasqueue_server.http.app import build_app
 from atlasqueue_server.http.server import HttpServer
@@ -79,6 +82,69 @@ async def test_what_is_hardly_http_is_refused(base_url: str, sent: bytes) -> Non
     status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
     assert 400 <= int(status) < 500
     writer.close()
+
+
+async def connect(base_url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of its own."""
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost",
+        POST + b"Content-Length: 9\r\n\r\n{",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ],
+)
+async def test_a_request_that_does_not_arrive_is_not_waited_for(
+    base_url: str, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """How it showed: 1600 connections that never finished a request stood for ever, and held 1600 descriptors."""
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.05)
+    reader, writer = await connect(base_url)
+    writer.write(sent)
+    assert await asyncio.wait_for(reader.read(), 4) == b""
+    writer.close()
+
+
+async def test_a_request_that_has_arrived_may_take_its_time(
+    world: World, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def events(_request: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(0.2)
+        yield READY
+
+    world.handlers.events = events
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.05)
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        assert (await client.get("/v1/jobs/x:watch", headers=JSON)).status_code == 200
+
+
+async def test_nothing_is_read_behind_a_request_of_two_lengths(base_url: str) -> None:
+    """How it showed: what stood behind it was answered as a request, as which a proxy need not have seen it."""
+    reader, writer = await connect(base_url)
+    two = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    writer.write(POST + two + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 4)
+    assert answer.count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+def test_the_kernel_ends_connections_of_clients_that_are_gone() -> None:
+    """How it showed: a watch whose client lost its network stood for ever."""
+    listener = http_server._listen("127.0.0.1", 0, False)
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+    if sys.platform == "linux":
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        timeout_ms = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert timeout_ms == http_server.REQUEST_TIMEOUT_S * 1000
+        client.close()
+        accepted.close()
+    listener.close()
 
 
 async def test_signals_are_left_to_the_application(base_url: str) -> None:

@@ -251,6 +251,8 @@ BAD: list[tuple[str, Any, str, str]] = [
         "number",
     ),
     ("POST /v1/queues/q/jobs:cancel", {"state": True}, "state", "JOB_STATE_READY"),
+    # How it showed: 500.
+    ("POST /v1/queues/q/jobs:cancel", {"state": "\ud800"}, "state", "JOB_STATE_READY"),
     ("POST /v1/queues/q/jobs:cancel", {"state": 2.5}, "state", "JOB_STATE_READY"),
     ("POST /v1/queues/q/jobs", {"headers": {"a": 5}}, 'job.headers["a"]', "string"),
     ("POST /v1/queues/q/jobs", {"headers": ["a"]}, "job.headers", "object"),
@@ -258,6 +260,13 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("POST /v1/queues/q/jobs?kind=x", {}, "kind", "parameter"),
     ("POST /v1/queues/q/jobs?job.kind=x", {}, "job.kind", "body"),
     ("POST /v1/jobs:enqueueBatch", {"jobs": {}}, "jobs", "array"),
+    ("POST /v1/jobs:enqueueBatch", {"jobs": [{}] * 10_001}, "jobs", "10000 items"),
+    (
+        "POST /v1/queues/q/jobs",
+        {"headers": {str(n): "" for n in range(10_001)}},
+        "job.headers",
+        "10000 items",
+    ),
     ("POST /v1/jobs:enqueueBatch", {"jobs": [{}, None]}, "jobs[1]", "object"),
     ("POST /v1/jobs:enqueueBatch", {"jobs": [{}, {"runAt": 1}]}, "jobs[1].run_at", "time"),
     ("POST /v1/jobs:enqueueBatch", "text", "(body)", "object"),
@@ -324,6 +333,30 @@ async def test_an_address_that_is_not_utf8_is_malformed(
     answer = await client.get(path)
     assert answer.status_code == 400
     assert answer.json()["details"][0]["reason"] == "MALFORMED_MESSAGE"
+
+
+def test_one_bad_value_among_many_is_found_without_trying_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """How it showed: a body of 4 MiB with one bad value, its last, took half a minute."""
+    from google.protobuf import json_format
+
+    from atlasqueue.v1 import job_service_pb2 as jobs_pb
+    from atlasqueue_server.http import json_input
+
+    tried: list[object] = []
+
+    def counted(tree: Any, message: Any) -> Any:
+        tried.append(tree)
+        return json_format.ParseDict(tree, message)
+
+    monkeypatch.setattr(json_input, "ParseDict", counted)
+    jobs = [{"kind": "k", "priority": 3, "runAt": "2030-01-01T00:00:00Z"} for _ in range(100)]
+    jobs[-1]["runAt"] = "2030-99-01T00:00:00Z"
+    with pytest.raises(errors.InvalidField, match=r"^jobs\[99\]\.run_at: must be a time"):
+        json_input.merge({"jobs": jobs}, jobs_pb.EnqueueBatchRequest())
+    # The whole, each job, and the three values of the bad one.
+    assert len(tried) == 1 + 100 + 3
 
 
 async def test_oneof_twice_is_refused_whole() -> None:

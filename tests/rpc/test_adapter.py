@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
+import weakref
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import grpc
 import pytest
@@ -19,6 +22,7 @@ from atlasqueue.v1 import job_service_pb2 as jobs_pb
 from atlasqueue.v1 import worker_service_pb2 as workers_pb
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.model import errors, limits
+from atlasqueue_server.rpc import adapter
 from atlasqueue_server.rpc.binding import Gate, bind, open_gate
 from atlasqueue_server.rpc.errors import ANSWERS, DOMAIN
 from atlasqueue_server.rpc.server import GrpcOptions, GrpcServer
@@ -181,6 +185,56 @@ async def test_bytes_that_are_no_message_are_malformed(wire: bytes, method: str)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert unpack(details(caught.value), ErrorInfo).reason == "MALFORMED_MESSAGE"
     assert handlers.requests == []
+
+
+class _Tracked:
+    """A message of which one can see when it is gone."""
+
+    alive: ClassVar[weakref.WeakSet[_Tracked]] = weakref.WeakSet()
+
+    @classmethod
+    def FromString(cls, data: bytes) -> _Tracked:
+        """As of messages."""
+        message = cls()
+        cls.alive.add(message)
+        return message
+
+
+@pytest.mark.parametrize("method", ["JobService/Enqueue", "JobService/WatchJob"])
+async def test_a_refused_message_is_gone_before_its_answer_is_sent(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """How it showed: ten calls of 4 MiB of empty items each, and the server had 3 GB: all ten were kept as
+    messages until their answers were sent."""
+    handlers = Handlers()
+    kept: list[int] = []
+
+    async def refuse(_request: Any) -> Any:
+        raise errors.InvalidField.of("jobs", "must hold 1 to 10000 items")
+        yield
+
+    async def enqueue(request: Any) -> Any:
+        async for _ in refuse(request):
+            pass
+
+    abort = adapter._abort
+
+    async def watched(context: Any, status: Status) -> None:
+        kept.append(len(_Tracked.alive))
+        await abort(context, status)
+
+    handlers.replies["enqueue"], handlers.events = enqueue, refuse
+    handlers.requests = cast(Any, deque(maxlen=0))
+    monkeypatch.setattr(adapter, "_abort", watched)
+    rpcs = [dataclasses.replace(rpc, request_class=_Tracked) for rpc in bound(handlers)]
+    server = GrpcServer(rpcs, yes, Metrics("test"))
+    port = await server.start("127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary(f"/atlasqueue.v1.{method}")
+        with pytest.raises(grpc.aio.AioRpcError, match="10000 items"):
+            await call(b"")
+    await server.stop(0)
+    assert kept == [0]
 
 
 async def test_a_message_over_the_limit_is_refused_by_the_transport() -> None:

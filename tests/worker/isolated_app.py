@@ -51,6 +51,8 @@ def end(job: JobContext) -> bytes:
             os.kill(os.getpid(), 9)
         case b"raise":
             raise KeyError("no such thing")
+        case b"eof":
+            raise EOFError("the file ends")
         case b"retry":
             raise Retry("later", after=3)
         case b"reject":

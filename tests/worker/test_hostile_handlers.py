@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -14,6 +15,7 @@ from atlasqueue import AsyncClient, InvalidField, JobState, NewJob, QueuePolicy,
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker import App, Cancel, JobContext, Retry, Snooze, Worker
 from atlasqueue_worker.held import TOLD_BYTES_MAX, Held
+from atlasqueue_worker.outcomes import completed
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
 from tests.worker.test_outcomes import QUEUE, app_with, client, working
@@ -79,6 +81,35 @@ def unspeakable(job: JobContext) -> None:
     raise Unspeakable
 
 
+class LastWords(Exception):
+    """An exception whose text ends the process."""
+
+    def __str__(self) -> str:
+        sys.exit("enough")
+
+
+class Leaving(dict[str, int]):
+    """A value that cannot be looked at either."""
+
+    def items(self) -> NoReturn:  # type: ignore[override]
+        sys.exit("enough")
+
+
+def exit_when_asked(job: JobContext) -> None:
+    """How it showed: it ended the worker, with all that it held, and after three of them the job was dead."""
+    raise LastWords
+
+
+def exit_when_encoded(job: JobContext) -> object:
+    """How it showed: as above."""
+    return Leaving(a=1)
+
+
+def exit_unspeakably(job: JobContext) -> None:
+    """How it showed: the job was never reported, and held its slot for ever."""
+    sys.exit(Unspeakable())
+
+
 def snooze_into_the_past(job: JobContext) -> None:
     """How it showed: the server refused the whole batch of reports, again and again."""
     raise Snooze(-1)
@@ -100,6 +131,9 @@ def retry_in_a_century(job: JobContext) -> None:
         (nested_too_deep, "RecursionError"),
         (cancelled_within, "RuntimeError"),
         (unspeakable, "Unspeakable"),
+        (exit_when_asked, "LastWords"),
+        (exit_when_encoded, "SystemExit"),
+        (exit_unspeakably, "RuntimeError"),
         (snooze_into_the_past, "ValueError"),
         (retry_in_a_century, "ValueError"),
     ],
@@ -127,6 +161,13 @@ async def test_it_is_a_failed_attempt(
             return (await client.get(again)).state is JobState.DEAD
 
         await eventually(died_too)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"loss": [float("-inf")]}])
+def test_a_result_that_is_no_json_is_refused(value: object) -> None:
+    """How it showed: the result was NaN, at which a reader in Go failed."""
+    outcome = completed(worker_service_pb2.JobOutcome(), value)
+    assert outcome.reject.error.type == "ValueError"
 
 
 async def test_an_outcome_that_the_server_refuses_takes_no_other_with_it(

@@ -66,6 +66,8 @@ DEATHS = {
     b"kill": ("HandlerDied", "memory runs out"),
     b"sys.exit": ("RuntimeError", "raised SystemExit: enough"),
     b"raise": ("KeyError", "no such thing"),
+    # How it showed: it was taken for the end of the worker, and told as a handler that died.
+    b"eof": ("EOFError", "the file ends"),
 }
 OUTCOMES = {
     b"retry": (JobState.SCHEDULED, 1),
