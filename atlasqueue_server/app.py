@@ -54,7 +54,7 @@ from atlasqueue_server.rpc.workers import WorkerHandlers
 from atlasqueue_server.scheduler.duties import Duties
 from atlasqueue_server.scheduler.leader import Leader
 from atlasqueue_server.scheduler.observe import LoopCollector
-from atlasqueue_server.startup import StartupError, address
+from atlasqueue_server.startup import StartupError, address, known_as
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.migrations import MigrationError, check_schema
@@ -177,7 +177,7 @@ class Application:
             await self._grpc.stop(0)
             await self.database.close()
             raise
-        await self.links.start(address(host, self.grpc_port), VERSION)
+        await self.links.start(known_as(host, self.grpc_port), VERSION)
         self._looking = supervise.start("checkup", self.checkup.run)
         self._election = supervise.start("leader", self.leader.run)
         self._lagging = supervise.start("loop_lag", self._lag.run)

@@ -142,10 +142,7 @@ def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
 def _migrate(url: str) -> None:
     from atlasqueue_server.store.migrations import migrate as apply
 
-    def wait() -> None:
-        _say("waiting while another process migrates this database")
-
-    report = _on_database(apply(url, on_wait=wait))
+    report = _on_database(apply(url, _say))
     for name in report.applied:
         _say(f"applied {name}")
     _say(f"schema      version {report.version}")

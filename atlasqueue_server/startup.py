@@ -6,10 +6,13 @@ the database does not answer).
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+EVERYWHERE: Final = ("", "0.0.0.0", "::")
 
 
 class StartupError(Exception):
@@ -59,3 +62,9 @@ class TlsFiles:
 def address(host: str, port: int) -> str:
     """`host:port`, with the brackets that IPv6 needs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def known_as(host: str, port: int) -> str:
+    """The same for whoever looks for this server among others: by the machine's name where it listens on all
+    addresses, which every container does."""
+    return address(socket.gethostname() if host in EVERYWHERE else host, port)

@@ -49,6 +49,9 @@ SESSION_SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "default_transaction_isolation": "read committed",
     "timezone": "UTC",
     "search_path": "",
 }
@@ -56,6 +59,8 @@ SESSION_SETTINGS = {
 ANSWER_S: Final = 12.0
 # An idle link is found dead after 5 + 2 × 3 s, one with something on its way after 10 s.
 CONNECTION_SETTINGS: Final[dict[str, Any]] = {
+    # Arrays are encoded so, whatever the role or PGCLIENTENCODING says.
+    "client_encoding": "UTF8",
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 3,

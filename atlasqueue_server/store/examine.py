@@ -33,7 +33,8 @@ TIMEOUT: Final = "10s"
 
 
 class DatabaseFacts(NamedTuple):
-    """The database and the role that looks. `connections` and its most count the whole PostgreSQL."""
+    """The database and the role that looks. `connections` and its most count the whole PostgreSQL; those of
+    the database and of the role are bounded by limits of their own, or by none."""
 
     version: str
     version_number: int
@@ -45,6 +46,11 @@ class DatabaseFacts(NamedTuple):
     frozen_age: int
     connections: int
     connections_max: int
+    encoding: str = "UTF8"
+    database_connections: int = 0
+    database_connections_max: int | None = None
+    role_connections: int = 0
+    role_connections_max: int | None = None
 
 
 class Transaction(NamedTuple):
@@ -219,7 +225,9 @@ async def _examine(connection: Connection, url: str, setting_names: list[str]) -
         async with connection.transaction():
             setting = {"name": "statement_timeout", "setting": TIMEOUT}
             await connection.execute(statement("set_for_transaction"), setting)
-            return await (await connection.execute(statement(name), params)).fetchall()
+            # In binary: as text a time looks as DateStyle says, and not all of its styles can be read.
+            cursor = connection.cursor(binary=True)
+            return await (await cursor.execute(statement(name), params)).fetchall()
 
     async def made(kind: Callable[[Any], T], name: str) -> list[T] | Unseen:
         return await _seen(_list(kind, rows(name)))

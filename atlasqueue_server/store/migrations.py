@@ -20,6 +20,7 @@ from pathlib import Path
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
+from atlasqueue_server.store.database import CONNECTION_SETTINGS
 from atlasqueue_server.store.pooler import ADVICE, pools_transactions
 from atlasqueue_server.store.statements import statement
 
@@ -28,14 +29,36 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 LOCK_KEY = 0x61746C6173
 LOCK_POLL_S = 0.1
 OLDEST_POSTGRES = 150000
+# Who waits for a table's lock holds up all who come later, the servers that run first of all: so each try is short.
+LOCK_WAIT_S = 1
+LOCK_TRIES = 60
+# Over those of the role and the database: an index on a large table takes the time that it takes.
+SETTINGS = {
+    "lock_timeout": f"{LOCK_WAIT_S}s",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "search_path": "",
+}
 # What PostgreSQL says, to which libpq adds no code.
-NONE_LEFT = ("too many clients", "remaining connection slots", "too many connections for")
+NONE_LEFT = ("too many clients", "remaining connection slots")
+OWN_LIMIT = "too many connections for"
 ADVICE_NONE_LEFT = (
     "superusers still get one: see who has them (select usename, application_name, count(*) from "
     "pg_stat_activity group by 1, 2 order by 3 desc), then lower database_pool_max of the servers or raise "
     "max_connections (docs/operating/many_servers.md)"
 )
+ADVICE_LIMIT = (
+    "that limit is the role's or the database's own: raise it (alter role … connection limit 50, or alter database), "
+    "or lower database_pool_max of the servers (docs/operating/many_servers.md)"
+)
+ADVICE_LOCKED = (
+    "it found a table locked, by a dump maybe. Who has been in a transaction for long: select pid, usename, "
+    "application_name, xact_start from pg_stat_activity where datname = current_database() order by 4; let it end, "
+    "or end it, and run this again"
+)
 MAY_MIGRATE = "CREATE on the database, or migrate as the owner of schema atlasqueue"
+ENCODING = "UTF8"
+OF_ENCODING = f"encoding '{ENCODING}' locale 'C' template template0"
 MAY_READ = "USAGE on schema atlasqueue and the rights on its tables and sequences"
 ADDRESS_UNREADABLE = (
     "the database's address cannot be read: it must look like "
@@ -58,6 +81,10 @@ class SchemaTooOld(MigrationError):
 
 class PostgresTooOld(MigrationError):
     """PostgreSQL is older than 15."""
+
+
+class WrongEncoding(MigrationError):
+    """The database cannot hold every text: its encoding is not UTF8."""
 
 
 class ReadOnly(MigrationError):
@@ -103,25 +130,26 @@ def known_migrations() -> list[Migration]:
     return sorted(found, key=lambda m: m.version)
 
 
-async def migrate(database_url: str, on_wait: Callable[[], None] = lambda: None) -> MigrationReport:
-    """Brings the schema up to date; safe when several servers call it at once.
+async def migrate(
+    database_url: str, on_wait: Callable[[str], object] = lambda _why: None
+) -> MigrationReport:
+    """Brings the schema up to date; safe when several servers call it at once. `on_wait` hears once for each
+    reason to wait what it is.
 
-    Calls `on_wait` once if another one has the lock.
-
-    Raises MigrationError (SchemaTooNew, PostgresTooOld, TransactionPooling, ReadOnly, or the role may
-    not), DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, PostgresTooOld, WrongEncoding, TransactionPooling, ReadOnly, the role may
+    not, or somebody holds a table's lock), DatabaseUnavailable.
     """
     await _refuse_pooler(database_url)
     async with _connected(database_url, MAY_MIGRATE) as connection:
         await _refuse_standby(connection)
         if not await _try_lock(connection):
-            on_wait()
+            on_wait("waiting while another process migrates this database")
             await asyncio.sleep(LOCK_POLL_S)
             # Polled on purpose, see above.
             while not await _try_lock(connection):
                 await asyncio.sleep(LOCK_POLL_S)
         try:
-            return await _apply(connection)
+            return await _apply(connection, on_wait)
         finally:
             # A connection that broke has released it.
             with contextlib.suppress(psycopg.OperationalError):
@@ -129,8 +157,8 @@ async def migrate(database_url: str, on_wait: Callable[[], None] = lambda: None)
 
 
 async def status(database_url: str) -> MigrationReport:
-    """What migrate would do. Raises MigrationError (SchemaTooNew, PostgresTooOld, or the role may not),
-    DatabaseUnavailable."""
+    """What migrate would do. Raises MigrationError (SchemaTooNew, PostgresTooOld, WrongEncoding, or the role may
+    not), DatabaseUnavailable."""
     async with _connected(database_url, MAY_READ) as connection:
         return await _status(connection)
 
@@ -152,7 +180,9 @@ async def _connected(database_url: str, needs: str) -> AsyncIterator[Connection]
 def no_connection(error: Exception) -> DatabaseUnavailable:
     """Why there is no connection, and what to do where PostgreSQL has none left even for a look."""
     text = f"cannot connect to the database: {str(error) or type(error).__name__}"
-    if any(words in text for words in NONE_LEFT):
+    if OWN_LIMIT in text:
+        text += f"\n{ADVICE_LIMIT}"
+    elif any(words in text for words in NONE_LEFT):
         text += f"\n{ADVICE_NONE_LEFT}"
     return DatabaseUnavailable(text)
 
@@ -160,7 +190,10 @@ def no_connection(error: Exception) -> DatabaseUnavailable:
 async def _connect(database_url: str) -> Connection:
     try:
         connection = await psycopg.AsyncConnection.connect(
-            database_url, autocommit=True, connect_timeout=10, application_name="atlasqueue-migrate"
+            database_url,
+            autocommit=True,
+            application_name="atlasqueue-migrate",
+            **{**CONNECTION_SETTINGS, "connect_timeout": 10},
         )
     except psycopg.OperationalError as error:
         raise no_connection(error) from error
@@ -171,6 +204,12 @@ async def _connect(database_url: str) -> Connection:
         await connection.close()
         raise PostgresTooOld(
             f"PostgreSQL {connection.info.server_version // 10000} is too old: 15 or newer is needed"
+        )
+    if (encoding := connection.info.parameter_status("server_encoding")) not in (None, ENCODING):
+        await connection.close()
+        raise WrongEncoding(
+            f"the database's encoding is {encoding}, which cannot hold every text that a job may: make another one, "
+            f"create database queue {OF_ENCODING};"
         )
     return connection
 
@@ -202,8 +241,8 @@ async def _refuse_standby(connection: Connection) -> None:
 async def check_schema(database_url: str) -> int:
     """The schema's version.
 
-    Raises MigrationError (SchemaTooNew, SchemaTooOld, PostgresTooOld, TransactionPooling, ReadOnly, or the
-    role may not), DatabaseUnavailable.
+    Raises MigrationError (SchemaTooNew, SchemaTooOld, PostgresTooOld, WrongEncoding, TransactionPooling, ReadOnly,
+    or the role may not), DatabaseUnavailable.
     """
     await _refuse_pooler(database_url)
     async with _connected(database_url, MAY_READ) as connection:
@@ -248,18 +287,37 @@ async def _status(connection: Connection) -> MigrationReport:
     return MigrationReport(before=version, version=version, known=newest, pending=pending)
 
 
-async def _apply(connection: Connection) -> MigrationReport:
+async def _apply(connection: Connection, on_wait: Callable[[str], object]) -> MigrationReport:
     report = await _status(connection)
+    named = {"names": list(SETTINGS), "settings": list(SETTINGS.values())}
+    await connection.execute(statement("configure_connection"), named)
     for migration in known_migrations():
         if migration.version <= report.before:
             continue
-        async with connection.transaction():
-            await connection.execute(migration.text.encode())
-            await connection.execute(
-                statement("record_migration"),
-                {"version": migration.version, "name": migration.name},
-            )
+        await _apply_one(connection, migration, on_wait)
         report.applied.append(migration.name)
         report.version = migration.version
     report.pending.clear()
     return report
+
+
+async def _apply_one(
+    connection: Connection, migration: Migration, on_wait: Callable[[str], object]
+) -> None:
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(migration.text.encode())
+                await connection.execute(
+                    statement("record_migration"),
+                    {"version": migration.version, "name": migration.name},
+                )
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            if not tries_left:
+                raise MigrationError(
+                    f"{migration.name} changed nothing: in {LOCK_TRIES} tries {ADVICE_LOCKED}"
+                ) from error
+            if tries_left == LOCK_TRIES - 1:
+                on_wait(f"{migration.name} waits: somebody holds a table that it changes (a dump?)")
+        await asyncio.sleep(LOCK_WAIT_S)

@@ -74,7 +74,9 @@ async def _connect(database_url: str) -> Connection:
 
 
 async def _backend(connection: Connection) -> Backend:
-    row = await (await connection.execute(statement("get_backend"))).fetchone()
+    # In binary: as text a time looks as DateStyle says, and not all of its styles can be read.
+    cursor = connection.cursor(binary=True)
+    row = await (await cursor.execute(statement("get_backend"))).fetchone()
     assert row is not None
     pid, started_at = row
     assert isinstance(pid, int)

@@ -93,10 +93,9 @@ HEALTH = Row(
             *((1, "orange"), (100, "red")),
         ),
         stat(
-            "Event loop lag",
-            highest("atlasqueue_event_loop_lag_seconds"),
-            *((0.2, "orange"), (1, "red")),
-            unit="s",
+            "Alerts that fire",
+            Query('count(ALERTS{alertname=~"AtlasQueue.+", alertstate="firing"}) or vector(0)'),
+            (1, "red"),
         ),
     ],
 )

@@ -42,7 +42,6 @@ HEALTHY = Facts(
             "autovacuum": "on",
             "track_counts": "on",
             "default_transaction_read_only": "off",
-            "default_transaction_isolation": "read committed",
             "synchronous_standby_names": "standby_1",
             "idle_in_transaction_session_timeout": "300000",
             "max_wal_size": "4096",

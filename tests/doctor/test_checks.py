@@ -82,6 +82,24 @@ def test_nothing_is_said_of_a_healthy_cluster() -> None:
             "this is a standby",
             "target_session_attrs=read-write",
         ),
+        (
+            {"database": DATABASE._replace(encoding="SQL_ASCII")},
+            PROBLEM,
+            "the encoding of database jobs is SQL_ASCII",
+            "encoding 'UTF8' locale 'C' template template0",
+        ),
+        (
+            {"database": DATABASE._replace(role_connections=12, role_connections_max=14)},
+            WARNING,
+            "12 of 14 connections of role queue are taken",
+            'alter role "queue" connection limit',
+        ),
+        (
+            {"database": DATABASE._replace(database_connections=3, database_connections_max=3)},
+            PROBLEM,
+            "3 of 3 connections of database jobs are taken",
+            'alter database "jobs" connection limit',
+        ),
         ({"pooled": True}, PROBLEM, "a pooler in transaction", "pool_mode = session"),
         (settings(fsync="off"), PROBLEM, "fsync is off", "alter system set fsync = on"),
         (settings(synchronous_commit="off"), PROBLEM, "synchronous_commit is off", "= on"),
@@ -117,12 +135,6 @@ def test_nothing_is_said_of_a_healthy_cluster() -> None:
             PROBLEM,
             "fsync is off",
             "take fsync out of the command line",
-        ),
-        (
-            settings(default_transaction_isolation="serializable"),
-            PROBLEM,
-            "default_transaction_isolation is serializable",
-            "'read committed'",
         ),
         (
             settings(idle_in_transaction_session_timeout="0"),

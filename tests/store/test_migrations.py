@@ -12,6 +12,8 @@ import pytest
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store import migrations
+from atlasqueue_server.store.examine import Unseen, examine
+from atlasqueue_server.store.jobs import get_jobs
 from atlasqueue_server.store.migrations import (
     LOCK_KEY,
     Migration,
@@ -19,14 +21,15 @@ from atlasqueue_server.store.migrations import (
     ReadOnly,
     SchemaTooNew,
     SchemaTooOld,
+    WrongEncoding,
     check_schema,
     known_migrations,
     migrate,
     status,
 )
 from scripts import dump_schema
-from tests.factories import execute
-from tests.plugins.postgres import with_user
+from tests.factories import Factory, execute, open_database
+from tests.plugins.postgres import with_database, with_user
 from tests.waiting import eventually
 
 NAMES = [m.name for m in known_migrations()]
@@ -76,18 +79,18 @@ async def test_says_once_that_it_waits(database_url: str) -> None:
     """How it showed: `atlasqueue-server migrate` said nothing for as long as another one held the lock."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
         await execute(other, "select pg_advisory_lock(%(key)s)", key=LOCK_KEY)
-        waits: list[None] = []
+        waits: list[str] = []
         waiting = asyncio.Event()
 
-        def on_wait() -> None:
-            waits.append(None)
+        def on_wait(why: str) -> None:
+            waits.append(why)
             waiting.set()
 
         migrating = asyncio.create_task(migrate(database_url, on_wait=on_wait))
         await asyncio.wait_for(waiting.wait(), 30)
         await execute(other, "select pg_advisory_unlock(%(key)s)", key=LOCK_KEY)
         await migrating
-        assert len(waits) == 1
+        assert waits == ["waiting while another process migrates this database"]
 
 
 async def test_again_changes_nothing(any_migrated_database_url: str) -> None:
@@ -156,6 +159,94 @@ async def test_a_link_that_breaks_is_told(database_url: str) -> None:
         await eventually(ended)
         with pytest.raises(DatabaseUnavailable, match="broke off"):
             await migrating
+
+
+# Some database or role somewhere has them.
+HOSTILE = {
+    "datestyle": "SQL, DMY",
+    "client_encoding": "LATIN1",
+    "statement_timeout": "'59s'",
+    "lock_timeout": "'59s'",
+    "idle_session_timeout": "'59s'",
+    "default_transaction_isolation": "serializable",
+    "timezone": "'America/New_York'",
+    "search_path": "nowhere",
+}
+
+
+async def test_settings_of_the_database_do_not_count(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it showed: migrate, serve and doctor ended in tracebacks by DateStyle, an index took longer than the role's
+    statement_timeout, and by client_encoding headers came back as other characters."""
+    url, name = any_database_url, urlsplit(any_database_url).path[1:]
+    for setting, value in HOSTILE.items():
+        await _rows(url, f'alter database "{name}" set {setting} to {value}')
+    seen = "create table atlasqueue.seen as select name, setting from pg_settings"
+    known = [*known_migrations(), Migration(NEWEST + 1, "seen.sql", seen)]
+    monkeypatch.setattr(migrations, "known_migrations", lambda: known)
+    await migrate(url)
+    assert await check_schema(url) == NEWEST + 1
+    timeouts = await _rows(
+        url,
+        "select setting from atlasqueue.seen where name in ('lock_timeout', 'statement_timeout') order by name",
+    )
+    assert timeouts == [("1000",), ("0",)]
+
+    facts = await examine(url, ["datestyle"])
+    assert [it for it in (facts.schema, facts.partitions) if isinstance(it, Unseen)] == []
+
+    async with open_database(url) as database:
+        job = await Factory(database, "q").enqueue(kind="日本 é")
+        [stored] = await get_jobs(database, "q", [job.job_id], whole=True)
+        assert stored.kind == "日本 é"
+        async with database.connection() as connection:
+            found = await execute(
+                connection, "select name, setting from pg_settings where source = 'session'"
+            )
+    assert {("idle_session_timeout", "0"), ("default_transaction_isolation", "read committed")} <= {
+        *found
+    }
+
+
+async def test_only_a_database_of_utf8_is_taken(database_url: str) -> None:
+    """How it showed: on SQL_ASCII servers said that they serve, and of each job that 10000 queues exist."""
+    other = f"ascii_{secrets.token_hex(4)}"
+    await _rows(
+        database_url, f"create database {other} encoding 'SQL_ASCII' locale 'C' template template0"
+    )
+    try:
+        url = with_database(database_url, other)
+        for act in (migrate, check_schema, status):
+            with pytest.raises(WrongEncoding, match=r"SQL_ASCII.*encoding 'UTF8' locale 'C'"):
+                await act(url)
+        assert (await examine(url, [])).database.encoding == "SQL_ASCII"
+    finally:
+        await _rows(database_url, f"drop database {other}")
+
+
+async def test_a_migration_holds_up_nobody_while_it_waits(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it showed: with a dump running, migrate waited for its end, and all servers behind migrate."""
+    await migrate(database_url)
+    known = known_migrations()
+    table = Migration(NEWEST + 1, "more.sql", "alter table atlasqueue.servers add column more int")
+    monkeypatch.setattr(migrations, "known_migrations", lambda: [*known, table])
+    monkeypatch.setattr(migrations, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setitem(migrations.SETTINGS, "lock_timeout", "10ms")
+    waits = asyncio.Event()
+    async with await psycopg.AsyncConnection.connect(database_url) as dump:
+        await dump.execute("lock table atlasqueue.servers in access share mode")
+        migrating = asyncio.create_task(migrate(database_url, lambda _why: waits.set()))
+        await waits.wait()
+        assert await _rows(database_url, "delete from atlasqueue.servers returning server_id") == []
+        await dump.commit()
+        assert (await migrating).applied == ["more.sql"]
+        await _rows(database_url, f"delete from atlasqueue.migrations where version > {NEWEST}")
+        await dump.execute("lock table atlasqueue.servers in access share mode")
+        with pytest.raises(MigrationError, match=r"more.sql changed nothing.*a dump maybe"):
+            await migrate(database_url)
 
 
 async def test_a_migration_that_fails_leaves_nothing(

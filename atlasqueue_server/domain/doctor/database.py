@@ -8,7 +8,7 @@ from typing import Final
 
 from atlasqueue_server.domain.doctor.findings import Finding, Level, check
 from atlasqueue_server.store.examine import Facts
-from atlasqueue_server.store.migrations import OLDEST_POSTGRES
+from atlasqueue_server.store.migrations import ENCODING, OF_ENCODING, OLDEST_POSTGRES
 from atlasqueue_server.store.pooler import ADVICE
 
 CONNECTIONS_WARN_SHARE: Final = 0.8
@@ -18,7 +18,7 @@ WAL_SMALL_MB: Final = 1024
 
 @check("postgresql")
 def postgresql(facts: Facts) -> Iterable[Finding]:
-    """A version that works, and a primary."""
+    """A version that works, a database that holds any text, and a primary."""
     database = facts.database
     if database.version_number < OLDEST_POSTGRES:
         yield Finding(
@@ -26,6 +26,13 @@ def postgresql(facts: Facts) -> Iterable[Finding]:
             f"PostgreSQL {database.version} is too old: 15 or newer is needed",
             "servers refuse to start on it",
             ("upgrade PostgreSQL with pg_upgrade, or pg_dump and pg_restore",),
+        )
+    if database.encoding != ENCODING:
+        yield Finding(
+            Level.PROBLEM,
+            f"the encoding of database {database.name} is {database.encoding}",
+            "it cannot hold every text that a job may: servers refuse to start on it",
+            (f"make another one and migrate it: create database queue {OF_ENCODING};",),
         )
     if database.standby:
         yield Finding(
@@ -79,10 +86,6 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         ("on",), "autovacuum does not learn where dead rows are, and does nothing"
     ),
     "default_transaction_read_only": Setting(("off",), "whatever changes a job is refused"),
-    "default_transaction_isolation": Setting(
-        ("read committed",),
-        "the guards of statements are made for read committed; calls fail with serialization errors",
-    ),
     "synchronous_standby_names": Setting((), ""),
     "idle_in_transaction_session_timeout": Setting((), ""),
     "max_wal_size": Setting((), ""),
@@ -156,21 +159,34 @@ def _worth_a_note(facts: Facts) -> Iterable[Finding]:
 
 @check("connections")
 def connections(facts: Facts) -> Iterable[Finding]:
-    """Room for more."""
-    taken, most = facts.database.connections, facts.database.connections_max
-    if taken < CONNECTIONS_WARN_SHARE * most:
-        return
-    full = taken >= CONNECTIONS_FULL_SHARE * most
-    yield Finding(
-        Level.PROBLEM if full else Level.WARNING,
-        f"{taken} of {most} connections of PostgreSQL are taken",
-        "a server that gets none answers UNAVAILABLE; a rolling upgrade needs room for both",
+    """Room for more, under each of three limits."""
+    of = facts.database
+    raising = "connection limit 50; (or -1: none)"
+    rooms = (
+        ("PostgreSQL", of.connections, of.connections_max, "max_connections (needs a restart)"),
         (
-            "see who has them: select usename, application_name, count(*) from pg_stat_activity "
-            "group by 1, 2 order by 3 desc;",
-            "lower database_pool_max of the servers, or raise max_connections (needs a restart)",
+            *(f"database {of.name}", of.database_connections, of.database_connections_max),
+            f'its limit: alter database "{of.name}" {raising}',
+        ),
+        (
+            *(f"role {of.role}", of.role_connections, of.role_connections_max),
+            f'its limit: alter role "{of.role}" {raising}',
         ),
     )
+    for whose, taken, most, limit in rooms:
+        if most is None or taken < CONNECTIONS_WARN_SHARE * most:
+            continue
+        full = taken >= CONNECTIONS_FULL_SHARE * most
+        yield Finding(
+            Level.PROBLEM if full else Level.WARNING,
+            f"{taken} of {most} connections of {whose} are taken",
+            "a server that gets none answers UNAVAILABLE; a rolling upgrade needs room for both",
+            (
+                "see who has them: select usename, application_name, count(*) from pg_stat_activity "
+                "group by 1, 2 order by 3 desc;",
+                f"lower database_pool_max of the servers, or raise {limit}",
+            ),
+        )
 
 
 @check("synchronous standby", "settings", "standbys")

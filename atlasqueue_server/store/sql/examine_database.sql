@@ -12,6 +12,16 @@ select
         select count(*) from pg_stat_activity a where a.datname is not null
     ) as connections,
     current_setting('max_connections')::integer
-    - current_setting('superuser_reserved_connections')::integer as connections_max
+    - current_setting('superuser_reserved_connections')::integer as connections_max,
+    pg_encoding_to_char(d.encoding)::text as encoding,
+    (
+        select count(*) from pg_stat_activity a where a.datid = d.oid
+    ) as database_connections,
+    case when r.rolsuper or d.datconnlimit < 0 then null else d.datconnlimit end as database_connections_max,
+    (
+        select count(*) from pg_stat_activity a where a.usesysid = r.oid and a.datid is not null
+    ) as role_connections,
+    case when r.rolsuper or r.rolconnlimit < 0 then null else r.rolconnlimit end as role_connections_max
 from pg_database d
+join pg_roles r on r.rolname = current_user
 where d.datname = current_database()

@@ -814,7 +814,7 @@ class Server(_message.Message):
     server_id: _builtins.str
     """The id, new with every start."""
     address: _builtins.str
-    """Where it listens for gRPC, as it was told."""
+    """Where it listens for gRPC, as it was told; with its machine's name where that is on all addresses."""
     version: _builtins.str
     """Its version."""
     leader: _builtins.bool

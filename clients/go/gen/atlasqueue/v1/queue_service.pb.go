@@ -1562,7 +1562,7 @@ type Server struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id, new with every start.
 	ServerId string `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
-	// Where it listens for gRPC, as it was told.
+	// Where it listens for gRPC, as it was told; with its machine's name where that is on all addresses.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Its version.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
