@@ -145,6 +145,22 @@ async def test_what_was_heard_or_leased_in_the_gap_is_not_extended_by_all_of_it(
     assert deadline_s < 62
 
 
+async def test_the_grace_takes_no_time_away(
+    database: Database, connection: Any, running: Standing
+) -> None:
+    """A session whose timeout was made shorter meanwhile was told the longer one: it keeps that."""
+    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await pass_without_ticks(connection, 600)
+    await execute(
+        connection,
+        "update atlasqueue.sessions set expires_at = clock_timestamp() + interval '300 s'",
+    )
+    before = await time_left(connection, running)
+    await Tick(database, LEASE_S).tick(await take(database, connection, "b"))
+    after = await time_left(connection, running)
+    assert after[0] == pytest.approx(before[0], abs=60)
+
+
 async def test_an_old_term_neither_ticks_nor_gives_grace(
     database: Database, connection: Any, running: Standing
 ) -> None:
