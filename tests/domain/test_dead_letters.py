@@ -12,7 +12,7 @@ from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
-from atlasqueue_server.model.jobs import DeadLetterFilter
+from atlasqueue_server.model.jobs import DeadLetterFilter, JobError, OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.queues import get_depth
 from tests.factories import Factory, open_database
@@ -51,3 +51,16 @@ async def test_they_are_listed_and_moved_by_the_piece(
         assert await dead.purge(QUEUE, [*ids, *ids], 10, dry_run=False) == (2, False)
         depth = await get_depth(database, QUEUE)
     assert (depth.ready, depth.dead) == (3, 0)
+
+
+async def test_each_is_shown_with_its_last_failure(migrated_database_url: str) -> None:
+    async with open_database(migrated_database_url) as database:
+        factory, signals = Factory(database, QUEUE), Signals()
+        dead = DeadLetters(database, Queues(database, signals), signals)
+        at = await factory.job_in(State.DEAD)
+        assert await dead.redrive(QUEUE, [at.job_id], 1, dry_run=False) == (1, False)
+        (row,) = await factory.lease((await factory.session()).session_id)
+        last = JobError("Last", "of two", None)
+        await factory.report(at.job_id, row.fence, OutcomeKind.REJECT, error=last)
+        ((job,), _) = await dead.page(QUEUE, ALL, 9, PageToken())
+    assert [failure.error for failure in job.failures] == [last]
