@@ -162,11 +162,12 @@ async def test_no_time_to_wait_is_enough_for_what_has_settled(client: AsyncClien
 
 
 async def test_queue_policy_pause_and_resume(client: AsyncClient) -> None:
-    policy = QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=9))
+    retries = RetryPolicy(4, timedelta(seconds=2), 3.0, timedelta(minutes=5))
+    policy = QueuePolicy(retries, timedelta(seconds=9))
     assert (await client.queues.update_policy("q", policy)).policy == policy
     only_timeout = QueuePolicy(visibility_timeout=timedelta(seconds=5))
     changed = await client.queues.update_policy("q", only_timeout)
-    assert changed.policy == QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=5))
+    assert changed.policy == QueuePolicy(retries, timedelta(seconds=5))
     reset = await client.queues.update_policy("q", QueuePolicy(), fields=["retry_policy"])
     assert reset.policy == only_timeout
     assert (await client.queues.pause("q")).paused

@@ -105,7 +105,7 @@ async def test_a_lost_body_surfaces_and_is_buried(
 
 
 async def test_checkpoint_comes_back_with_the_next_lease(
-    database: Database, factory: Factory
+    database: Database, connection: Any, factory: Factory
 ) -> None:
     at = await factory.job_in(State.LEASED)
     params: dict[str, Any] = {"queue": "mail", "job_ids": [at.job_id], "fences": [at.fence]}
@@ -115,6 +115,11 @@ async def test_checkpoint_comes_back_with_the_next_lease(
     await database.run(
         "save_checkpoints_if_fenced", params | {"percents": [20], "notes": [None], "data": [None]}
     )
+    await database.run(
+        "save_checkpoints_if_fenced", params | {"percents": [None], "notes": [None], "data": [None]}
+    )
+    kept = await execute(connection, "select percent, note from atlasqueue.checkpoints")
+    assert kept == [(20, "begun")]
     await factory.report(at.job_id, at.fence, OutcomeKind.RELEASE)
     (row,) = await factory.lease((await factory.session()).session_id)
     assert row.checkpoint == b"state"
