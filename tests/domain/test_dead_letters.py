@@ -13,9 +13,10 @@ from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model.jobs import DeadLetterFilter, JobError, OutcomeKind
+from atlasqueue_server.model.limits import UNKNOWN_KIND_DELIVERIES_MAX
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.queues import get_depth
-from tests.factories import Factory, open_database
+from tests.factories import Factory, execute, open_database
 
 QUEUE = "mail"
 ALL = DeadLetterFilter()
@@ -64,3 +65,26 @@ async def test_each_is_shown_with_its_last_failure(migrated_database_url: str) -
         await factory.report(at.job_id, row.fence, OutcomeKind.REJECT, error=last)
         ((job,), _) = await dead.page(QUEUE, ALL, 9, PageToken())
     assert [failure.error for failure in job.failures] == [last]
+
+
+async def test_a_redrive_starts_the_count_of_unknown_kinds_again(
+    migrated_database_url: str,
+) -> None:
+    async with open_database(migrated_database_url) as database:
+        factory, signals = Factory(database, QUEUE), Signals()
+        dead = DeadLetters(database, Queues(database, signals), signals)
+        job_id = (await factory.enqueue()).job_id
+        async with database.connection() as connection:
+            await execute(
+                connection,
+                "insert into atlasqueue.failures (queue, job_id, fence, attempt, cause, final)"
+                " select queue, job_id, nextval('atlasqueue.fence_seq'), 0, 'k', false"
+                " from atlasqueue.jobs, generate_series(1, %(most)s)",
+                most=UNKNOWN_KIND_DELIVERIES_MAX,
+            )
+        session_id = (await factory.session()).session_id
+        for state, redriven in ((State.DEAD, 1), (State.SCHEDULED, 0)):
+            (row,) = await factory.lease(session_id)
+            unknown = factory.report(job_id, row.fence, OutcomeKind.UNKNOWN_KIND)
+            assert await unknown is state
+            assert await dead.redrive(QUEUE, [job_id], 1, dry_run=False) == (redriven, False)
