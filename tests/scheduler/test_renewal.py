@@ -29,17 +29,28 @@ async def _left_s(database: Database) -> float:
         return float((await execute(connection, TIME_LEFT))[0][0])
 
 
-async def test_a_tick_renews_the_lease(migrated_database_url: str) -> None:
+async def test_a_tick_renews_the_lease(
+    migrated_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_database(migrated_database_url) as database:
         term = await take_term_by_force(migrated_database_url)
         tick = Tick(database, lease_s=7200.0)
         assert tick.renewed_at == -math.inf
-        before = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        sent_at: list[float] = []
+        tick_for_real = store.tick_if_leader
+
+        async def send(*args: Any) -> store.Ahead | None:
+            sent_at.append(clock())
+            return await tick_for_real(*args)
+
+        monkeypatch.setattr(store, "tick_if_leader", send)
+        before = clock()
         await tick.tick(term)
         left_s = await _left_s(database)
     assert 3600 < left_s <= 7200
     # The leader trusts its lease from before the statement was sent.
-    assert before <= tick.renewed_at <= asyncio.get_running_loop().time()
+    assert before <= tick.renewed_at <= sent_at[0]
 
 
 async def test_a_tick_under_an_old_term_renews_nothing(migrated_database_url: str) -> None:

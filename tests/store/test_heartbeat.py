@@ -135,3 +135,11 @@ async def test_heartbeats_of_idle_sessions_extend_those_that_live(
     assert answers == [idle, None, None, idle, leased, idle, Extended(90_000, False), leased]
     moved = {at for at, expires_at in await execute(connection, times) if expires_at > told[at]}
     assert moved == set(told) - {lost, superseded}
+
+    # The longest timeout of its queues counts however it is heard.
+    reopened = await reopen_session_if_live(database, patient.session_id, 2, terms)
+    assert reopened is not None
+    assert reopened.visibility_timeout_ms == 90_000
+    heard = await heartbeat(database, patient.session_id, 2, [], 0)
+    assert heard is not None
+    assert heard.visibility_timeout_ms == 90_000

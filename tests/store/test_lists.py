@@ -11,9 +11,10 @@ from atlasqueue_server.domain.jobs import Jobs
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.queues import Queues
 from atlasqueue_server.domain.signals import Signals
-from atlasqueue_server.model.jobs import JobFilter
+from atlasqueue_server.model.jobs import JobFilter, OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.jobs import get_jobs
 from tests.factories import Factory, execute
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,3 +60,14 @@ async def test_a_list_goes_by_its_filters(
     if state in others:
         nothing = await jobs.ids("mail", JobFilter(others[state]), 10, PageToken())
         assert nothing == ([], None)
+
+
+async def test_a_job_is_shown_with_the_time_that_it_waits_for(
+    database: Database, factory: Factory
+) -> None:
+    """Not with the one that it was enqueued for."""
+    at = await factory.job_in(State.LEASED)
+    await factory.report(at.job_id, at.fence, OutcomeKind.SNOOZE, delay_ms=3_600_000)
+    (job,) = await get_jobs(database, at.queue, [at.job_id], whole=False)
+    assert job.run_at is not None
+    assert timedelta(minutes=50) < job.run_at - datetime.now(UTC) < timedelta(minutes=70)
