@@ -207,7 +207,6 @@ class Lane:
         chosen = [by_id[slot] for slot in slots]
         for session in chosen:
             session.reserved += 1
-        self._rotate(chosen[-1])
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
         return Flight(chosen, self._orders(chosen, time.monotonic(), sweep))
@@ -250,10 +249,10 @@ class Lane:
             await bury_lost_bodies(self._database, self.queue, leases)
             self._journal.buried(self.queue, len(bodiless))
 
-    def _rotate(self, last: OpenSession) -> None:
-        # The session that was served last goes to the end, so that the others come first next time.
-        if self.sessions.pop(last, self) is None:
-            self.sessions[last] = None
+    def _rotate(self, served: OpenSession) -> None:
+        # A session that was served goes to the end, so that the others come first next time.
+        if self.sessions.pop(served, self) is None:
+            self.sessions[served] = None
 
     def _orders(self, chosen: Sequence[OpenSession], now: float, sweep: bool) -> list[LeaseOrder]:
         if sweep:
@@ -296,5 +295,6 @@ class Lane:
             if leased and session.ended:
                 self._give_back(self.queue, leased)
             elif leased:
+                self._rotate(session)
                 session.fences.update(row.fence for row in leased)
                 session.push(JobsLeased(self.queue, leased))

@@ -36,9 +36,7 @@ class Reserve:
 
     def split(self, jobs: int) -> tuple[int, int]:
         """(strict, reserved) of a lease of `jobs`; over time at least a tenth is reserved."""
-        self._debt += jobs
-        reserved = min(jobs, self._debt // limits.PRIORITY_RESERVE_SHARE)
-        self._debt -= reserved * limits.PRIORITY_RESERVE_SHARE
+        reserved, self._debt = divmod(self._debt + jobs, limits.PRIORITY_RESERVE_SHARE)
         return jobs - reserved, reserved
 
     def lower_first(self) -> Sequence[int]:

@@ -123,11 +123,12 @@ IDS = st.sampled_from(
     ]
 ) | st.text(min_size=1, max_size=60).filter(lambda text: not _ID.match(text))
 TOKENS = st.sampled_from(
-    # A lone surrogate, another type, a number too large, what is no object, an id that is none.
+    # A lone surrogate, another type, a float, a number too large, what is no object, an id that is none.
     [
         "eyJuYW1lIjoiXHVkODAwIn0",
         "eyJzZXEiOnRydWV9",
         "eyJzZXEiOjFlMzB9",
+        "eyJzZXEiOiA5MjIzMzcyMDM2ODU0Nzc1ODA4fQ",
         "WzFd",
         "eyJqb2JfaWQiOiJ6In0",
         "!",

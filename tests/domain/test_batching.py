@@ -10,6 +10,7 @@ import pytest
 from atlasqueue_server.domain import batching
 from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.model.errors import Overloaded, ShuttingDown
+from tests.waiting import eventually_so
 
 
 class Store:
@@ -88,12 +89,12 @@ async def test_a_late_flight_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
     assert await batcher.submit([3]) == [6]
 
 
-@pytest.mark.parametrize("by", ["callers", "rows"])
+@pytest.mark.parametrize("by", ["callers", "rows", "time"])
 async def test_after_a_flight_that_calls_have_shared_the_next_waits_for_others(
     monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """Sixty-four unary enqueues at once were committed by fives: each flight left before the rest had come."""
-    monkeypatch.setattr(batching, "GATHER_S_MAX", 60.0)
+    monkeypatch.setattr(batching, "GATHER_S_MAX", 0.01 if by == "time" else 1e6)
     monkeypatch.setattr(batching, "GATHER_FLIGHTS_MAX", 1e9)
     monkeypatch.setattr(batching, "GATHER_CALLS", 1e-9)
     monkeypatch.setattr(batching, "BESIDE_MIN", 4)
@@ -101,20 +102,22 @@ async def test_after_a_flight_that_calls_have_shared_the_next_waits_for_others(
     batcher = store.batcher()
     tasks = [asyncio.create_task(batcher.submit([0]))]
     await store.began.wait()
-    tasks += [asyncio.create_task(batcher.submit([i])) for i in (1, 2)]
+    tasks += [asyncio.create_task(batcher.submit([i])) for i in (1, 2, 3)]
     await _turns()
     store.may_end.set()
     await asyncio.gather(*tasks)
-    first = asyncio.create_task(batcher.submit([3]))
+    first = asyncio.create_task(batcher.submit([4]))
     await _turns()
-    assert store.flushed == [[0], [1, 2]]
-    if by == "callers":
-        assert await batcher.submit([4]) == [8]
-        assert store.flushed[2:] == [[3, 4]]
-    else:
-        assert await batcher.submit([4] * 3) == [8] * 3
-        assert store.flushed[2:] == [[3, 4, 4, 4]]
-    assert await first == [6]
+    assert store.flushed == [[0], [1, 2, 3]]
+    async with asyncio.timeout(30):
+        if by == "callers":
+            others = await asyncio.gather(batcher.submit([5]), batcher.submit([6]))
+            assert others == [[10], [12]]
+            assert store.flushed[2:] == [[4, 5, 6]]
+        elif by == "rows":
+            assert await batcher.submit([5] * 3) == [10] * 3
+            assert store.flushed[2:] == [[4, 5, 5, 5]]
+        assert await first == [8]
 
 
 async def test_a_large_call_is_cut_and_answered_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +187,34 @@ async def test_close_waits_for_what_was_let_in_and_refuses_the_rest() -> None:
     await closing
     assert [await task for task in inside] == [[2], [4]]
     assert sum(map(len, store.flushed)) == 2
+
+
+async def test_close_waits_for_a_flight_that_has_left_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "LATE_S", 0.01)
+    begun: list[Sequence[int]] = []
+    may_end = [asyncio.Event(), asyncio.Event()]
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        begun.append(items)
+        await may_end[len(begun) - 1].wait()
+        return items
+
+    batcher = Batcher(flush, size=lambda _: 1, flights=2)
+    late = asyncio.create_task(batcher.submit([1]))
+    await _turns()
+    beside = asyncio.create_task(batcher.submit([2]))
+    await _turns()
+    closing = asyncio.create_task(batcher.close())
+    await eventually_so(lambda: len(begun) == 2)
+    may_end[0].set()
+    assert await late == [1]
+    await _turns()
+    assert not closing.done()
+    may_end[1].set()
+    await closing
+    assert await beside == [2]
 
 
 async def test_too_many_waiting_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from atlasqueue_server.domain import lease
-from atlasqueue_server.domain.lease import BATCH_MIN, FLIGHTS_MAX, Lane
+from atlasqueue_server.domain.lease import BATCH_BYTES, BATCH_MIN, FLIGHTS_MAX, Lane
 from atlasqueue_server.domain.sessions import OpenSession
 from atlasqueue_server.model.jobs import Session
 from atlasqueue_server.store.database import Database
@@ -38,6 +38,10 @@ class Backlog:
         ids = ids[: self._left]
         self._left -= len(ids)
         return [self._row(session_id) for session_id in ids]
+
+    def rows(self, sessions: Sequence[OpenSession]) -> list[LeasedRow]:
+        """A job for each."""
+        return [self._row(session.session_id) for session in sessions]
 
     def _row(self, session_id: int) -> LeasedRow:
         self._fence += 1
@@ -151,6 +155,41 @@ async def test_two_that_wait_for_one_session_get_no_more_than_they_asked_for(
         await eventually_so(lambda: backlog.asked)
         assert (len(first.fences), len(second.fences)) == (2, 1)
         assert (first.credit, second.credit) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "served"), [(1, [[1], [2], [3], [1]]), (2, [[1, 2], [3, 1], [2, 3], [1, 2]])]
+)
+async def test_jobs_that_come_by_few_go_to_the_sessions_in_turn(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, served: list[list[int]]
+) -> None:
+    """Of two workers with free slots one got every job, as long as it had slots, and the other none: who had
+    been asked for last went to the end, not who had got something."""
+    backlog = Backlog(monkeypatch, jobs=jobs * len(served))
+    lane = Lane(cast(Database, None), "q", _ignore, _ignore)
+    for session_id in (1, 2, 3):
+        session = Session(session_id, 1, 30_000)
+        lane.sessions[OpenSession(session, ("q",), 10)] = None
+    got = []
+    for _ in served:
+        with lane.flight() as flight:
+            flight.rows = backlog.rows(flight.chosen[:jobs])
+        got.append([row.session_id for row in flight.rows])
+    assert got == served
+
+
+async def test_large_jobs_are_leased_by_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease reads whole payloads."""
+    backlog = Backlog(monkeypatch, jobs=0)
+    lane = Lane(cast(Database, None), "q", _ignore, _ignore)
+    lane.sessions[OpenSession(Session(1, 1, 30_000), ("q",), 100 * BATCH_MIN)] = None
+    large = bytes(BATCH_BYTES // 3)
+    asked = []
+    for payload in (b"", large, b"", b""):
+        with lane.flight() as flight:
+            flight.rows = [row._replace(payload=payload) for row in backlog.rows(flight.chosen)]
+        asked.append(len(flight.chosen))
+    assert asked == [BATCH_MIN, 2 * BATCH_MIN, 2, BATCH_MIN]
 
 
 def _ignore(*_: object) -> None:

@@ -28,6 +28,7 @@ from atlasqueue import (
     Unavailable,
     new_job_id,
 )
+from atlasqueue.v1 import worker_service_pb2
 from tests.plugins.server import RunningServer
 from tests.ports import free_port
 
@@ -143,6 +144,25 @@ async def test_list_goes_through_all_pages(client: AsyncClient) -> None:
     assert [job async for job in client.list("q", created_after=far)] == []
 
 
+async def test_a_watch_tells_of_each_progress(client: AsyncClient, server: RunningServer) -> None:
+    """Also when only the percentage has changed."""
+    job_id = await client.enqueue("q", "k")
+    request = worker_service_pb2.LeaseOnceRequest(queues=["q"], worker="w")
+    leased = await server.workers.LeaseOnce(request)
+    held = worker_service_pb2.HeldJob(queue="q", job_id=job_id, fence=leased.jobs[0].fence)
+    held.progress.note = "at it"
+    changes = client.watch(job_id)
+    async with asyncio.timeout(30):
+        assert (await anext(changes)).percent is None
+        for percent in (10, 20):
+            held.progress.percent = percent
+            beat = worker_service_pb2.HeartbeatRequest(
+                session_id=leased.session.session_id, epoch=1, held=[held], last_fence=held.fence
+            )
+            await server.workers.Heartbeat(beat)
+            assert (await anext(changes)).percent == percent
+
+
 async def test_wait_times_out(client: AsyncClient) -> None:
     job_id = await client.enqueue("q", "k")
     with pytest.raises(DeadlineExceeded):
@@ -162,11 +182,12 @@ async def test_no_time_to_wait_is_enough_for_what_has_settled(client: AsyncClien
 
 
 async def test_queue_policy_pause_and_resume(client: AsyncClient) -> None:
-    policy = QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=9))
+    retries = RetryPolicy(4, timedelta(seconds=2), 3.0, timedelta(minutes=5))
+    policy = QueuePolicy(retries, timedelta(seconds=9))
     assert (await client.queues.update_policy("q", policy)).policy == policy
     only_timeout = QueuePolicy(visibility_timeout=timedelta(seconds=5))
     changed = await client.queues.update_policy("q", only_timeout)
-    assert changed.policy == QueuePolicy(RetryPolicy(max_attempts=4), timedelta(seconds=5))
+    assert changed.policy == QueuePolicy(retries, timedelta(seconds=5))
     reset = await client.queues.update_policy("q", QueuePolicy(), fields=["retry_policy"])
     assert reset.policy == only_timeout
     assert (await client.queues.pause("q")).paused

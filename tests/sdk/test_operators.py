@@ -19,6 +19,7 @@ from atlasqueue import (
     QueuePolicy,
     RetryPolicy,
 )
+from atlasqueue.v1 import queue_service_pb2, worker_service_pb2
 from atlasqueue_worker import App, JobContext, Reject, Worker
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
@@ -104,3 +105,23 @@ async def test_the_blocking_client_operates_too(server: RunningServer) -> None:
             assert [server.leader for server in client.cluster().servers] == [True]
 
     await asyncio.to_thread(block)
+
+
+async def test_queues_and_workers_come_page_by_page(server: RunningServer) -> None:
+    """It showed when a statement was broken on purpose: no test had more queues than one page shows."""
+    for name in "abc":
+        request = worker_service_pb2.LeaseOnceRequest(queues=[name], worker=name)
+        await server.workers.LeaseOnce(request)
+
+    queues = queue_service_pb2.ListQueuesRequest(page_size=2)
+    workers = queue_service_pb2.ListWorkersRequest(page_size=2)
+    shown: list[list[str]] = []
+    for _ in range(2):
+        of_queues = await server.queues.ListQueues(queues)
+        of_workers = await server.queues.ListWorkers(workers)
+        shown.append([queue.name for queue in of_queues.queues])
+        shown.append([session.worker for session in of_workers.workers])
+        queues.page_token = of_queues.next_page_token
+        workers.page_token = of_workers.next_page_token
+    assert shown == [["a", "b"], ["c", "b"], ["c"], ["a"]]
+    assert (queues.page_token, workers.page_token) == ("", "")

@@ -10,7 +10,14 @@ from atlasqueue_server.model.jobs import OutcomeKind
 from atlasqueue_server.model.limits import BACKOFF_CAP_MS_DEFAULT
 from atlasqueue_server.model.retry import DEFAULT_POLICY, RetryPolicy, backoff_ceiling_ms
 from atlasqueue_server.model.states import State
-from tests.factories import Factory, execute
+from atlasqueue_server.store.database import Database
+from atlasqueue_server.store.report import report_if_fenced
+from atlasqueue_server.store.scheduler import (
+    Term,
+    expire_leases_if_leader,
+    fail_overdue_jobs_if_leader,
+)
+from tests.factories import Factory, execute, outcome_of
 
 POLICIES = [
     DEFAULT_POLICY,
@@ -94,3 +101,77 @@ async def test_retry_after_overrides_backoff(
         connection, "select extract(epoch from run_at - now())::float from atlasqueue.scheduled"
     )
     assert least_s <= left_s <= most_s
+
+
+@pytest.mark.parametrize("ended_by", ["report", "deadline", "expiry"])
+async def test_each_field_of_the_policy_decides_the_delay(
+    database: Database, connection: Any, factory: Factory, term: Term, ended_by: str
+) -> None:
+    """Whatever ends the lease: job before queue before default, and the failure itself is counted.
+
+    It showed when statements were broken on purpose: nothing failed when the queue's backoff was left out.
+    """
+    of_queue = [job.job_id for job in await factory.enqueue_many(60)]
+    at_once = RetryPolicy(backoff_initial_ms=0), RetryPolicy(backoff_cap_ms=0)
+    undelayed = [(await factory.enqueue(policy=policy)).job_id for policy in at_once]
+    steady = RetryPolicy(backoff_initial_ms=500, backoff_multiplier=1.0)
+    slow = [job.job_id for job in await factory.enqueue_many(20, policy=steady)]
+    # Of the second failure: 20 s, which the cap makes 15. The default's is 2 s.
+    await execute(
+        connection,
+        "update atlasqueue.queues"
+        " set backoff_initial_ms = 2000, backoff_multiplier = 10, backoff_cap_ms = 15000",
+    )
+    rows = await factory.lease((await factory.session(100)).session_id, 100)
+    await execute(
+        connection,
+        "update atlasqueue.leased set attempt = 1, crashes = 1, deadline_at = now() - interval '1 s'",
+    )
+
+    if ended_by == "report":
+        outcomes = [outcome_of("mail", row.job_id, row.fence, OutcomeKind.FAIL) for row in rows]
+        outcomes.sort(key=lambda outcome: outcome.job_id)
+        await report_if_fenced(database, {("mail", OutcomeKind.FAIL): outcomes})
+    elif ended_by == "deadline":
+        await fail_overdue_jobs_if_leader(database, term, 100)
+    else:
+        await execute(connection, "update atlasqueue.sessions set lost = true")
+        await expire_leases_if_leader(database, term, 100)
+
+    delays = dict(
+        await execute(
+            connection,
+            "select job_id::text, extract(epoch from run_at - failed_at)::float"
+            " from atlasqueue.scheduled join atlasqueue.failures using (queue, job_id, fence)",
+        )
+    )
+    assert [delays[job_id] for job_id in undelayed] == [0, 0]
+    # Drawn from all of it: 60 draws within two thirds come once in 10 ** 10 runs.
+    assert 10 < max(delays[job_id] for job_id in of_queue) <= 15
+    assert max(delays[job_id] for job_id in slow) <= 0.5
+
+
+@pytest.mark.parametrize("ended_by", ["report", "deadline"])
+async def test_the_attempts_of_the_job_come_before_those_of_the_queue(
+    database: Database, connection: Any, factory: Factory, term: Term, ended_by: str
+) -> None:
+    most = {None: 2, 1: 1, 3: 3}
+    of_job = {
+        (await factory.enqueue(policy=RetryPolicy(max_attempts=own))).job_id: attempts
+        for own, attempts in most.items()
+    }
+    await execute(connection, "update atlasqueue.queues set max_attempts = 2")
+    rows = await factory.lease((await factory.session()).session_id, 10)
+    assert {row.job_id: row.max_attempts for row in rows} == of_job
+    await execute(
+        connection,
+        "update atlasqueue.leased set attempt = 1, deadline_at = now() - interval '1 s'",
+    )
+    for row in rows if ended_by == "report" else ():
+        await factory.report(row.job_id, row.fence, OutcomeKind.FAIL)
+    if ended_by == "deadline":
+        await fail_overdue_jobs_if_leader(database, term, 10)
+    (waiting,) = await execute(connection, "select job_id::text, attempt from atlasqueue.scheduled")
+    assert (of_job[waiting[0]], waiting[1]) == (3, 2)
+    dead = await execute(connection, "select attempt, reason::text from atlasqueue.dead_letters")
+    assert dead == [(2, "a" if ended_by == "report" else "d")] * 2

@@ -19,6 +19,8 @@ async def test_a_look_finds_what_is_not_as_known(
     database: Database, connection: Any, factory: Factory
 ) -> None:
     as_known, lost, reopened = [await factory.session() for _ in range(3)]
+    # Nobody asks for a cancel of these two; of the second, what is counted is above the floor.
+    held, below = [await factory.job_in(State.LEASED) for _ in range(2)]
     cancelled = await factory.job_in(State.LEASED)
     reported = await factory.job_in(State.SUCCEEDED)
     for statement, session_id in (
@@ -37,6 +39,8 @@ async def test_a_look_finds_what_is_not_as_known(
                 KnownSession(as_known.session_id, 1),
                 KnownSession(lost.session_id, 1),
                 KnownSession(reopened.session_id, 4),
+                KnownSession(held.session_id, 1, 1, held.fence - 1),
+                KnownSession(below.session_id, 1, 1, below.fence),
                 KnownSession(cancelled.session_id, 1, 1, cancelled.fence - 1),
                 KnownSession(reported.session_id, 1, 1, reported.fence - 1),
                 KnownSession(UNKNOWN, 1),
@@ -47,6 +51,7 @@ async def test_a_look_finds_what_is_not_as_known(
         [
             (lost.session_id, True, 1, False),
             (reopened.session_id, False, 5, False),
+            (below.session_id, False, 1, True),
             (reported.session_id, False, 1, True),
             (UNKNOWN, True, 0, False),
         ]

@@ -123,7 +123,7 @@ async def test_every_field_is_part_of_the_body(database: Database, factory: Fact
     """Another value in any field is a conflict; headers of tracing are not part of it."""
     at = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
     job = await factory.enqueue(
-        headers_json='{"a": "1", "traceparent": "00-1"}',
+        headers_json='{"a": "1", "traceparent": "00-1", "tracestate": "b=2", "baggage": "c=3"}',
         run_at=at,
         deadline_ms=60_000,
         policy=RetryPolicy(3, 100, 1.5, 5_000),

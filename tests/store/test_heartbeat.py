@@ -13,7 +13,15 @@ from atlasqueue_server.model.jobs import HeldJob, QueuePolicy
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.queues import get_depth, update_queue_policy
-from atlasqueue_server.store.sessions import SessionTerms, heartbeat, reopen_session_if_live
+from atlasqueue_server.store.sessions import (
+    Extended,
+    IdleSession,
+    SessionTerms,
+    extend_idle,
+    heartbeat,
+    open_session,
+    reopen_session_if_live,
+)
 from tests.factories import Factory, execute
 from tests.waiting import eventually
 
@@ -84,3 +92,54 @@ async def test_a_session_that_is_opened_again_keeps_the_time_that_it_was_told(
     extended = await heartbeat(database, session_id, 2, [], 0)
     assert extended is not None
     assert await execute(connection, EXPIRES_AT, id=session_id) < [(told,)]
+
+
+async def test_heartbeats_of_idle_sessions_extend_those_that_live(
+    database: Database, connection: Any, factory: Factory
+) -> None:
+    """They are one statement together. It showed when that was broken on purpose: nothing failed when it
+    extended a session that was lost or had been opened again elsewhere."""
+    alive, lost, superseded, opening = [(await factory.session()).session_id for _ in range(4)]
+    held, before = [await factory.job_in(State.LEASED) for _ in range(2)]
+    await Factory(database, "slow").enqueue()
+    policy = QueuePolicy(visibility_timeout_ms=90_000)
+    assert await update_queue_policy(database, "slow", policy, frozenset({"visibility_timeout_ms"}))
+    terms = SessionTerms((factory.queue, "slow"), 10, "worker", "a server that is gone", True)
+    patient = await open_session(database, terms)
+    assert patient.visibility_timeout_ms == 90_000
+    for change, session_id in (("lost = true", lost), ("epoch = 3", superseded)):
+        await execute(
+            connection,
+            f"update atlasqueue.sessions set {change} where session_id = %(id)s",
+            id=session_id,
+        )
+    times = "select session_id, expires_at from atlasqueue.sessions"
+    told = dict(await execute(connection, times))
+
+    answers = await extend_idle(
+        database,
+        [
+            IdleSession(alive, 1, 0),
+            IdleSession(lost, 1, 0),
+            IdleSession(superseded, 2, 0),
+            IdleSession(opening, 2, 0),
+            IdleSession(held.session_id, 1, held.fence - 1),
+            IdleSession(before.session_id, 1, before.fence),
+            IdleSession(patient.session_id, 1, 0),
+            # Twice, as by a keep_alive beside it: what either has to look for is looked for.
+            IdleSession(held.session_id, 1, held.fence),
+        ],
+    )
+
+    idle, leased = Extended(30_000, False), Extended(30_000, False, leased=True)
+    assert answers == [idle, None, None, idle, leased, idle, Extended(90_000, False), leased]
+    moved = {at for at, expires_at in await execute(connection, times) if expires_at > told[at]}
+    assert moved == set(told) - {lost, superseded}
+
+    # The longest timeout of its queues counts however it is heard.
+    reopened = await reopen_session_if_live(database, patient.session_id, 2, terms)
+    assert reopened is not None
+    assert reopened.visibility_timeout_ms == 90_000
+    heard = await heartbeat(database, patient.session_id, 2, [], 0)
+    assert heard is not None
+    assert heard.visibility_timeout_ms == 90_000

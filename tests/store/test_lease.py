@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from atlasqueue_server.model.jobs import OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
@@ -103,7 +105,7 @@ async def test_a_lost_body_surfaces_and_is_buried(
 
 
 async def test_checkpoint_comes_back_with_the_next_lease(
-    database: Database, factory: Factory
+    database: Database, connection: Any, factory: Factory
 ) -> None:
     at = await factory.job_in(State.LEASED)
     params: dict[str, Any] = {"queue": "mail", "job_ids": [at.job_id], "fences": [at.fence]}
@@ -113,6 +115,30 @@ async def test_checkpoint_comes_back_with_the_next_lease(
     await database.run(
         "save_checkpoints_if_fenced", params | {"percents": [20], "notes": [None], "data": [None]}
     )
+    await database.run(
+        "save_checkpoints_if_fenced", params | {"percents": [None], "notes": [None], "data": [None]}
+    )
+    kept = await execute(connection, "select percent, note from atlasqueue.checkpoints")
+    assert kept == [(20, "begun")]
     await factory.report(at.job_id, at.fence, OutcomeKind.RELEASE)
     (row,) = await factory.lease((await factory.session()).session_id)
     assert row.checkpoint == b"state"
+
+
+async def test_a_lease_tells_how_long_its_job_has_waited_and_may_run(
+    connection: Any, factory: Factory
+) -> None:
+    """It showed when the statement was broken on purpose: the time before a job was due counted as a wait."""
+    at = await factory.enqueue(deadline_ms=1500)
+    await execute(
+        connection,
+        "update atlasqueue.jobs set created_at = now() - interval '1 h', run_at = now() - interval '1 min'",
+    )
+    session = (await factory.session()).session_id
+    (row,) = await factory.lease(session)
+    assert row.waited_s == pytest.approx(60, abs=30)
+    run = "select extract(epoch from deadline_at - leased_at)::float from atlasqueue.leased"
+    assert await execute(connection, run) == [(1.5,)]
+    await factory.report(at.job_id, row.fence, OutcomeKind.RELEASE)
+    (again,) = await factory.lease(session)
+    assert again.waited_s is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atlasqueue_server.model.jobs import OutcomeKind
-from atlasqueue_server.model.limits import FINISHED_RETENTION_DAYS
+from atlasqueue_server.model.limits import DEAD_LETTER_RETENTION_DAYS, FINISHED_RETENTION_DAYS
 from atlasqueue_server.model.partitions import DAYS_AHEAD, partition_name
 from atlasqueue_server.model.states import State
 from atlasqueue_server.scheduler import prune
@@ -16,7 +16,7 @@ from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
 from atlasqueue_server.store.scheduler import Term, prune_bodies_if_leader
-from tests.factories import Factory, execute, new_job, take_term_by_force
+from tests.factories import Factory, Standing, execute, new_job, take_term_by_force
 
 DAYS = """
     select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
@@ -64,6 +64,54 @@ async def test_a_day_past_its_retention_goes_with_its_bodies(
         rows = await execute(connection, f"select job_id::text from atlasqueue.{table}")
         assert rows == [(kept.job_id,)]
     assert old.job_id != kept.job_id
+
+
+async def _with_history(connection: Any, at: Standing) -> None:
+    """Gives a job a failure and a checkpoint."""
+    for statement in (
+        "insert into atlasqueue.failures (queue, job_id, fence, attempt, cause, final)"
+        " values (%(queue)s, %(job_id)s, 1000, 1, 'f', false)",
+        "insert into atlasqueue.checkpoints (queue, job_id, fence, percent)"
+        " values (%(queue)s, %(job_id)s, 1000, 50)",
+    ):
+        await execute(connection, statement, queue=at.queue, job_id=at.job_id)
+
+
+@pytest.mark.parametrize(
+    ("state", "table", "column", "days"),
+    [
+        (State.SUCCEEDED, "finished", "finished_at", FINISHED_RETENTION_DAYS),
+        (State.DEAD, "dead_letters", "died_at", DEAD_LETTER_RETENTION_DAYS),
+    ],
+)
+async def test_the_history_goes_with_the_job_and_the_young_stay(
+    database: Database,
+    connection: Any,
+    factory: Factory,
+    term: Term,
+    state: State,
+    table: str,
+    column: str,
+    days: int,
+) -> None:
+    """It showed when statements were broken on purpose: no test had a dead letter that was too young, and
+    none looked whether failures and checkpoints stayed behind."""
+    # Finished jobs go by the day.
+    for age in (timedelta(days=days + 1), timedelta(days=days, hours=-1)):
+        at = await factory.job_in(state)
+        await _with_history(connection, at)
+        for of, since in ((table, column), ("jobs", "created_at")):
+            await execute(
+                connection,
+                f"update atlasqueue.{of} set {since} = {since} - %(age)s where job_id = %(job_id)s",
+                age=age,
+                job_id=at.job_id,
+            )
+    while await Prune(database).tick(term):
+        pass
+    for of in ("jobs", table, "failures", "checkpoints"):
+        rows = await execute(connection, f"select distinct job_id::text from atlasqueue.{of}")
+        assert rows == [(at.job_id,)], of
 
 
 async def test_an_id_that_lives_again_keeps_its_body(

@@ -99,13 +99,16 @@ async def test_a_worker_that_was_dead_before_the_outage_gets_nothing_out_of_it(
     assert not await is_leased(connection)
 
 
+@pytest.mark.parametrize("who", ["another server", "the same one again"])
 async def test_a_change_of_leader_gives_no_grace(
-    database: Database, connection: Any, running: Standing
+    database: Database, connection: Any, running: Standing, who: str
 ) -> None:
-    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    tick = Tick(database, LEASE_S)
+    await tick.tick(await take(database, connection, "a"))
     before = await time_left(connection, running)
     await pass_without_ticks(connection, OUTAGE_S - 2)
-    await Tick(database, LEASE_S).tick(await take(database, connection, "b"))
+    newer = Tick(database, LEASE_S) if who == "another server" else tick
+    await newer.tick(await take(database, connection, "b"))
     after = await time_left(connection, running)
     assert after[0] < before[0] - (OUTAGE_S - 3)
     assert after[1] < before[1] - (OUTAGE_S - 3)
@@ -143,6 +146,22 @@ async def test_what_was_heard_or_leased_in_the_gap_is_not_extended_by_all_of_it(
     session_s, deadline_s = await time_left(connection, running)
     assert session_s < 31
     assert deadline_s < 62
+
+
+async def test_the_grace_takes_no_time_away(
+    database: Database, connection: Any, running: Standing
+) -> None:
+    """A session whose timeout was made shorter meanwhile was told the longer one: it keeps that."""
+    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await pass_without_ticks(connection, 600)
+    await execute(
+        connection,
+        "update atlasqueue.sessions set expires_at = clock_timestamp() + interval '300 s'",
+    )
+    before = await time_left(connection, running)
+    await Tick(database, LEASE_S).tick(await take(database, connection, "b"))
+    after = await time_left(connection, running)
+    assert after[0] == pytest.approx(before[0], abs=60)
 
 
 async def test_an_old_term_neither_ticks_nor_gives_grace(

@@ -152,6 +152,22 @@ async def test_a_new_term_waits_for_a_statement_of_the_old_one(
     assert (await taking).term == old.term + 1
 
 
+async def test_of_two_that_take_the_lead_at_once_one_gets_it(
+    database: Database, connection: Any
+) -> None:
+    """Both have seen a lease that is over; the second waits for the first, and then looks again."""
+    await take_term_by_force(database.url, "older")
+    await execute(connection, "update atlasqueue.leader set expires_at = now() - interval '1 s'")
+    async with database.connection() as first, first.transaction():
+        await send(first, "take_leadership_if_free", {"holder": "a", "lease_s": 60.0})
+        second = asyncio.create_task(scheduler.take_leadership_if_free(database, "b", 60.0))
+        done, _ = await asyncio.wait({second}, timeout=0.3)
+        assert not done
+    assert await second is None
+    leader = await execute(connection, "select term, holder from atlasqueue.leader")
+    assert leader == [(2, "a")]
+
+
 def _loops(database: Database, signals: Signals) -> list[Loop]:
     return [
         Tick(database),
