@@ -104,6 +104,9 @@ class Database:
         self.url = url
         # When the database answered last, monotonic seconds.
         self.answered_at = -math.inf
+        # How many links were made. What was read over an older one may be unknown to the database that the newest
+        # leads to: a standby that was promoted may lack the last of it.
+        self.links_made = 0
         # Whether it was seen to refuse writes: it answers, and serves nobody.
         self.read_only = False
         self._trouble_told_at: dict[type[Exception], float] = {}
@@ -115,7 +118,7 @@ class Database:
             max_size=connections_max,
             timeout=wait_s,
             open=False,
-            configure=configure,
+            configure=self._configure,
             reconnect_timeout=0,
             max_lifetime=3600,
             kwargs={
@@ -125,6 +128,10 @@ class Database:
                 **CONNECTION_SETTINGS,
             },
         )
+
+    async def _configure(self, connection: Connection) -> None:
+        self.links_made += 1
+        await configure(connection)
 
     async def open(self) -> None:
         """Opens the pool; connections are made in the background."""
