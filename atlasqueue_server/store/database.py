@@ -49,6 +49,8 @@ SESSION_SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    # The pool keeps links for later; one that PostgreSQL has closed meanwhile fails the next call.
+    "idle_session_timeout": "0",
     "timezone": "UTC",
     "search_path": "",
 }
