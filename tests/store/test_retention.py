@@ -16,6 +16,7 @@ from atlasqueue_server.scheduler import prune
 from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
+from atlasqueue_server.store.jobs import get_jobs
 from atlasqueue_server.store.scheduler import (
     Term,
     create_finished_partition_if_leader,
@@ -93,6 +94,29 @@ async def test_an_id_that_lives_again_keeps_its_body(
     assert await enqueue_jobs_if_new(database, {at.queue: [at.job]}) == {at.queue: 1}
     assert await prune_bodies_if_leader(database, term, at.queue, [at.job_id], before) == 0
     assert await execute(connection, "select count(*) from atlasqueue.jobs") == [(1,)]
+
+
+async def test_an_id_that_lives_again_shows_its_new_outcome(
+    database: Database, connection: Any, factory: Factory, term: Term
+) -> None:
+    """Its old day is not dropped yet (a backup reads it) when the job of that id finishes once more: the first row that was
+    found was the old one, and who waited for the job was given its result of a week ago.
+    """
+    await Partitions(database).tick(term)
+    ((today,),) = await execute(connection, "select (now() at time zone 'utc')::date")
+    old = today - timedelta(days=FINISHED_RETENTION_DAYS + 1)
+    await create_finished_partition_if_leader(
+        database, term, partition_name(old), old, old + timedelta(days=1)
+    )
+    await _finished_long_ago(connection, factory, _id(1))
+    before = today - timedelta(days=FINISHED_RETENTION_DAYS)
+    assert await prune_bodies_if_leader(database, term, factory.queue, [_id(1)], before) == 1
+    job = new_job(factory.queue, job_id=_id(1))
+    await enqueue_jobs_if_new(database, {factory.queue: [job]})
+    (row,) = await factory.lease((await factory.session()).session_id)
+    await factory.report(_id(1), row.fence, OutcomeKind.COMPLETE, result=b"new")
+    (read,) = await get_jobs(database, factory.queue, [_id(1)], whole=True)
+    assert (read.result, read.fence) == (b"new", row.fence)
 
 
 async def _finished_long_ago(connection: Any, factory: Factory, *job_ids: str) -> None:
