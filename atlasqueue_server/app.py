@@ -30,6 +30,7 @@ from atlasqueue_server.domain.cluster import Cluster
 from atlasqueue_server.domain.dead_letters import DeadLetters
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.enqueue import Enqueuer
+from atlasqueue_server.domain.heartbeats import Heartbeats
 from atlasqueue_server.domain.jobs import Jobs
 from atlasqueue_server.domain.links import Links
 from atlasqueue_server.domain.loop_lag import LoopLag
@@ -43,6 +44,7 @@ from atlasqueue_server.http.app import build_app
 from atlasqueue_server.http.server import HttpServer
 from atlasqueue_server.member import Member
 from atlasqueue_server.metrics import Metrics
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import DatabaseUnavailable, Unavailable
 from atlasqueue_server.observe import DatabaseCollector, ServerCollector
 from atlasqueue_server.rpc import health
@@ -77,6 +79,11 @@ class Application:
             connections_min=config.database_pool_min,
             connections_max=config.database_pool_max,
         )
+        # Calls may use all links of the pool, for as long as a statement may take. What keeps leases alive, and the
+        # scheduler, does not wait for them.
+        self.reserved = Database(
+            self.database.url, connections_min=1, connections_max=limits.RESERVED_CONNECTIONS
+        )
         self.signals = Signals()
         journal = self.metrics.journal
         self.queues = Queues(self.database, self.signals)
@@ -96,12 +103,13 @@ class Application:
             # Sooner than their connection, so that a stream ends with a GoAway and is not cut.
             config.max_connection_age_seconds * 0.9 or math.inf,
             journal,
+            Heartbeats(self.reserved, lambda: len(self.dispatcher.sessions)),
         )
         self.checkup = Checkup(self.database, self.dispatcher)
-        self.links = Links(self.database, self.signals, self.server_id)
-        duties = Duties(self.database, self.signals, config.leader_lease_seconds, journal)
+        self.links = Links(self.reserved, self.signals, self.server_id)
+        duties = Duties(self.reserved, self.signals, config.leader_lease_seconds, journal)
         self.leader = Leader(
-            self.database,
+            self.reserved,
             self.server_id,
             duties.loops,
             config.leader_lease_seconds,
@@ -167,6 +175,7 @@ class Application:
         except (MigrationError, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
+        await self.reserved.open()
         host, tls = self.config.host, self.config.tls
         try:
             self.grpc_port = await self._grpc.start(
@@ -175,7 +184,7 @@ class Application:
             self.http_port = await self._http.start(host, self.config.http_port, tls=tls)
         except StartupError:
             await self._grpc.stop(0)
-            await self.database.close()
+            await self._close_databases()
             raise
         await self.links.start(known_as(host, self.grpc_port), VERSION)
         self._looking = supervise.start("checkup", self.checkup.run)
@@ -210,19 +219,26 @@ class Application:
         await self.workers.heartbeats.close()
         await self.dispatcher.close()
         await self.links.stop()
-        await self.database.close()
+        await self._close_databases()
         log.info("stopped", server=self.server_id)
+
+    async def _close_databases(self) -> None:
+        await self.reserved.close()
+        await self.database.close()
 
     async def _database_serves(self) -> bool:
         # The server's own statements ask twice a second and more; what they found is as good as a ping.
-        silent_s = time.monotonic() - self.database.answered_at
-        if silent_s < health.INTERVAL_S and not self.database.read_only:
+        pools = (self.database, self.reserved)
+        silent_s = time.monotonic() - max(pool.answered_at for pool in pools)
+        if silent_s < health.INTERVAL_S and not any(pool.read_only for pool in pools):
             return True
         return await self._database_state() == "ok"
 
     async def _database_state(self) -> str:
         try:
             takes_writes = await ping(self.database)
+            if self.reserved.read_only:
+                takes_writes &= await ping(self.reserved)
         except Unavailable:
             return "does not answer"
         return "ok" if takes_writes else "takes no writes: is it a standby?"

@@ -515,6 +515,8 @@ ALTER TABLE ONLY atlasqueue.sessions
 
 CREATE INDEX dead_letters_prune ON atlasqueue.dead_letters USING btree (died_at);
 
+CREATE UNIQUE INDEX leader_term ON atlasqueue.leader USING btree (term);
+
 CREATE INDEX leased_cancel ON atlasqueue.leased USING btree (session_id) WHERE cancel_requested;
 
 CREATE INDEX leased_deadline ON atlasqueue.leased USING btree (deadline_at) WHERE (deadline_at IS NOT NULL);

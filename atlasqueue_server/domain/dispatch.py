@@ -220,8 +220,8 @@ class Dispatcher:
                     entry[0].credit_freed()
 
     def _credit_returned(self, opened: OpenSession, queue: str) -> None:
-        for other in opened.queues:
-            if other != queue and (entry := self._lanes.get(other)):
+        for other in opened.queues_after(queue):
+            if entry := self._lanes.get(other):
                 entry[0].credit_freed()
 
     def _jobs_ready(self, queue: str) -> None:

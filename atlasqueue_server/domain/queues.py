@@ -13,24 +13,32 @@ from atlasqueue_server.store.database import Database
 
 
 class Queues:
-    """The queues of the database; knows the names that it has seen, which never go away."""
+    """The queues of the database; knows the names that it has seen over the links that there are.
+
+    Names never go away, except in a failover to a standby that had not received them.
+    """
 
     def __init__(self, database: Database, signals: Signals) -> None:
         self._database = database
         self._signals = signals
         self._known: set[str] = set()
+        self._known_of = 0
 
     async def ensure(self, names: Iterable[str]) -> frozenset[str]:
         """Creates the queues that do not exist; returns those for which there is no room."""
-        unknown = sorted(set(names) - self._known)
+        links = self._database.links_made
+        if links != self._known_of:
+            self._known, self._known_of = set(), links
+        known = self._known
+        unknown = sorted(set(names) - known)
         if not unknown:
             return frozenset()
-        created = await store.create_queues_if_room(self._database, unknown)
-        self._known.update(created)
-        rest = [name for name in unknown if name not in self._known]
-        if rest:
-            self._known.update(q.name for q in await store.get_queues(self._database, rest))
-        return frozenset(name for name in unknown if name not in self._known)
+        there = set(await store.create_queues_if_room(self._database, unknown))
+        if rest := [name for name in unknown if name not in there]:
+            there.update(q.name for q in await store.get_queues(self._database, rest))
+        # Into the set of these links, which may be forgotten by now.
+        known.update(there)
+        return frozenset(name for name in unknown if name not in there)
 
     async def ensure_all(self, names: Iterable[str]) -> None:
         """Creates the queues that do not exist. Raises TooManyQueues."""

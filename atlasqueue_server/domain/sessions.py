@@ -80,6 +80,11 @@ class OpenSession:
         self.turn = (self.turn + 1) % len(self.queues)
         return self.queues[self.turn :] + self.queues[: self.turn]
 
+    def queues_after(self, queue: str) -> tuple[str, ...]:
+        """Its other queues, from the one behind `queue` on: who comes first takes the credit, so each has its turn."""
+        at = self.queues.index(queue)
+        return self.queues[at + 1 :] + self.queues[:at]
+
     def looked_at(self, queue: str) -> None:
         """A lane has looked into one of its queues; `looked` is set when all were, or jobs have come."""
         self._looked_at.add(queue)

@@ -69,13 +69,14 @@ class Workers:
         server_id: str,
         stream_age_s: float = math.inf,
         journal: Journal | None = None,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         self._journal = journal or Journal()
         self._stream_age_s = stream_age_s
         self._database = database
         self._queues = queues
         self._dispatcher = dispatcher
-        self.heartbeats = Heartbeats(database, lambda: len(dispatcher.sessions))
+        self.heartbeats = heartbeats or Heartbeats(database, lambda: len(dispatcher.sessions))
         self._signals = signals
         self._server_id = server_id
 

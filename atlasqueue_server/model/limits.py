@@ -106,6 +106,9 @@ LEASE_ONCE_JOBS_MAX: Final = 1000
 FINISHED_RETENTION_DAYS: Final = 7
 DEAD_LETTER_RETENTION_DAYS: Final = 30
 
+# database connections of a process beside its pool: for heartbeats and the scheduler, and one that listens
+RESERVED_CONNECTIONS: Final = 4
+
 # addresses
 GRPC_PORT: Final = 7420
 HTTP_PORT: Final = 7421

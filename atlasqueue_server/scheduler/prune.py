@@ -4,11 +4,16 @@ days of finished:   … kept 7 days … │ today │ tomorrow, the day after: m
 a day past its retention: bodies, failures and checkpoints go in bounded batches, in one walk over all that is
 due, then the day is dropped whole. A walk counts for one term and one date: under another term, or when at midnight
 another day is due, it begins again, or bodies would stay behind that nothing finds any more.
+
+To make or drop a day takes the lock of all days. While a backup holds it, each try makes reports and reads wait, so
+the next try is the next tick and no sooner.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 from atlasqueue_server.domain.jobs import NIL
@@ -24,6 +29,14 @@ BATCH = 1000
 START = ("", NIL)
 
 
+@contextlib.contextmanager
+def _later_when_in_use(act: str) -> Iterator[None]:
+    try:
+        yield
+    except store.FinishedInUse:
+        log.warning("days_wait", act=act, why="others use the table finished; a backup?")
+
+
 class Partitions(Loop):
     """Makes the days of finished ahead of time."""
 
@@ -37,15 +50,19 @@ class Partitions(Loop):
     async def tick(self, term: Term) -> bool:
         """Makes today and the days to come, where they are missing."""
         existing, today = await store.list_finished_partitions(self._database)
-        for ahead in range(DAYS_AHEAD):
-            day = today + timedelta(days=ahead)
-            if partition_name(day) not in existing:
-                made = await store.create_finished_partition_if_leader(
-                    self._database, term, partition_name(day), day, day + timedelta(days=1)
-                )
-                if not made:
-                    log.warning("day_in_default_partition", partition=partition_name(day))
+        days = [today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD)]
+        with _later_when_in_use("make"):
+            for day in days:
+                if partition_name(day) not in existing:
+                    await self._make(term, day)
         return False
+
+    async def _make(self, term: Term, day: date) -> None:
+        name, next_day = partition_name(day), day + timedelta(days=1)
+        if not await store.create_finished_partition_if_leader(
+            self._database, term, name, day, next_day
+        ):
+            log.warning("day_in_default_partition", partition=name)
 
 
 class Prune(Loop):
@@ -59,7 +76,8 @@ class Prune(Loop):
         self._database = database
         self._journal = journal or Journal()
         self._walk: tuple[Term, date] | None = None
-        self._after = START
+        # None: it is over.
+        self._after: tuple[str, str] | None = START
 
     async def tick(self, term: Term) -> bool:
         """A batch of finished jobs and one of dead letters; drops the days that are empty of bodies."""
@@ -67,17 +85,23 @@ class Prune(Loop):
         before = today - timedelta(days=limits.FINISHED_RETENTION_DAYS)
         if self._walk != (term, before):
             self._walk, self._after = (term, before), START
-        more = await self._prune_bodies(term, before)
+        if self._after is not None:
+            self._after = await self._prune_bodies(term, before, self._after)
+        more = self._after is not None
         if not more:
-            await self._drop_days(term, existing, before)
+            with _later_when_in_use("drop"):
+                await self._drop_days(term, existing, before)
         dead = await store.prune_dead_letters_if_leader(
             self._database, term, limits.DEAD_LETTER_RETENTION_DAYS, BATCH
         )
         self._journal.pruned(dead)
         return more or dead == BATCH
 
-    async def _prune_bodies(self, term: Term, before: date) -> bool:
-        found = await store.find_finished_to_prune(self._database, before, self._after, BATCH)
+    async def _prune_bodies(
+        self, term: Term, before: date, after: tuple[str, str]
+    ) -> tuple[str, str] | None:
+        """Goes on with the walk after a key; where it has come to, None at its end."""
+        found = await store.find_finished_to_prune(self._database, before, after, BATCH)
         by_queue: dict[str, list[str]] = defaultdict(list)
         for queue, job_id in found:
             by_queue[queue].append(job_id)
@@ -85,8 +109,10 @@ class Prune(Loop):
             self._journal.pruned(
                 await store.prune_bodies_if_leader(self._database, term, queue, job_ids, before)
             )
-        self._after = found[-1] if len(found) == BATCH else START
-        return len(found) == BATCH
+        if len(found) == BATCH:
+            return found[-1]
+        await self._delete_default(term, before)
+        return None
 
     async def _drop_days(self, term: Term, existing: list[str], before: date) -> None:
         for name in existing:
@@ -94,6 +120,8 @@ class Prune(Loop):
                 self._database, term, name
             ):
                 log.info("day_pruned", partition=name)
+
+    async def _delete_default(self, term: Term, before: date) -> None:
         # All of them: what is left would be walked over again before the next batch.
         deleted = BATCH
         while deleted == BATCH:

@@ -49,6 +49,7 @@ SESSION_SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    # The pool keeps links for later; one that PostgreSQL has closed meanwhile fails the next call.
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
     "default_transaction_isolation": "read committed",
@@ -109,6 +110,9 @@ class Database:
         self.url = url
         # When the database answered last, monotonic seconds.
         self.answered_at = -math.inf
+        # How many links were made. What was read over an older one may be unknown to the database that the newest
+        # leads to: a standby that was promoted may lack the last of it.
+        self.links_made = 0
         # Whether it was seen to refuse writes: it answers, and serves nobody.
         self.read_only = False
         self._trouble_told_at: dict[type[Exception], float] = {}
@@ -120,7 +124,7 @@ class Database:
             max_size=connections_max,
             timeout=wait_s,
             open=False,
-            configure=configure,
+            configure=self._configure,
             reconnect_timeout=0,
             max_lifetime=3600,
             kwargs={
@@ -130,6 +134,10 @@ class Database:
                 **CONNECTION_SETTINGS,
             },
         )
+
+    async def _configure(self, connection: Connection) -> None:
+        self.links_made += 1
+        await configure(connection)
 
     async def open(self) -> None:
         """Opens the pool; connections are made in the background."""

@@ -12,10 +12,15 @@ from atlasqueue_server.store.database import Connection, Database, Row, fetch, s
 from atlasqueue_server.store.report import POLICY_DEFAULTS
 from atlasqueue_server.store.statements import statement
 
-DDL_LOCK_WAIT = "1s"
+# Whoever waits for a table's lock makes all later ones wait: every report, every look at a job.
+DDL_LOCK_WAIT = "250ms"
 GRACE_S = 60
 # Longer than any job can have been due.
 ALL_TIME_S = 1e9
+
+
+class FinishedInUse(Exception):
+    """Others use the table `finished`, a backup perhaps: the DDL changed nothing, and is for later."""
 
 
 class Term(NamedTuple):
@@ -157,7 +162,7 @@ async def create_finished_partition_if_leader(
 ) -> bool:
     """A day of finished; False: jobs of that day stand in the default partition, which keeps them.
 
-    The name is the server's own. Nothing is made under an old term.
+    The name is the server's own. Nothing is made under an old term. Raises FinishedInUse.
     """
     try:
         await _run_named(
@@ -177,7 +182,7 @@ async def create_finished_partition_if_leader(
 
 
 async def drop_finished_partition_if_leader(database: Database, term: Term, name: str) -> bool:
-    """Drops a day of finished; False: the term is over. The name is the server's own."""
+    """Drops a day of finished; False: the term is over. The name is the server's own. Raises FinishedInUse."""
     return await _run_named(database, term, "drop_finished_partition", name)
 
 
@@ -187,12 +192,16 @@ async def _run_named(
     """DDL has no WHERE: the term is checked and held by a row lock in the same transaction."""
     parts: dict[str, sql.Composable] = {"name": sql.Identifier(name)}
     parts |= {key: sql.Literal(f"{value}T00:00:00Z") for key, value in literals.items()}
-    async with database.connection() as connection, connection.transaction():
-        # Whoever waits for a table's lock makes all later ones wait, so this waits for a moment only.
-        await _set_here(connection, "lock_timeout", DDL_LOCK_WAIT)
-        if not await fetch(await send(connection, "lock_term_if_leader", term.params)):
-            return False
-        await connection.execute(sql.SQL(statement(statement_name).decode()).format(**parts))
+    ddl = sql.SQL(statement(statement_name).decode()).format(**parts)
+    async with database.connection() as connection:
+        try:
+            async with connection.transaction():
+                await _set_here(connection, "lock_timeout", DDL_LOCK_WAIT)
+                if not await fetch(await send(connection, "lock_term_if_leader", term.params)):
+                    return False
+                await connection.execute(ddl)
+        except errors.LockNotAvailable as error:
+            raise FinishedInUse from error
     return True
 
 

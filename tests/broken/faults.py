@@ -18,7 +18,7 @@ Replacement = tuple[str | re.Pattern[str], str]
 
 TERM_CHECK = re.compile(
     r"\n +and exists \(\n +select from atlasqueue\.leader\n +where term = [^\n]*"
-    r"(\n +and ticked_at [^\n]*)?(\n +for share)?\n +\)"
+    r"(\n +and ticked_at [^\n]*)?(\n +for key share)?\n +\)"
 )
 FENCE_CHECK = (
     ("l.job_id = u.job_id and l.fence = u.fence", "l.job_id = u.job_id"),

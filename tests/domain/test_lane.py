@@ -10,8 +10,11 @@ from typing import Any, cast
 import pytest
 
 from atlasqueue_server.domain import lease
+from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.lease import BATCH_BYTES, BATCH_MIN, FLIGHTS_MAX, Lane
 from atlasqueue_server.domain.sessions import OpenSession
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Session
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeasedRow, LeaseOrder
@@ -194,3 +197,28 @@ async def test_large_jobs_are_leased_by_fewer(monkeypatch: pytest.MonkeyPatch) -
 
 def _ignore(*_: object) -> None:
     return
+
+
+async def test_a_session_with_one_slot_has_each_of_its_queues_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Credit that a lane gave back went to the first queues of the session again, whose polls were due once more: with
+    100 queues and looks of 20 ms nobody ever looked into the later half, whatever was ready there.
+    """
+    looks: set[str] = set()
+
+    async def look(_: Database, queue: str, __: Sequence[LeaseOrder]) -> list[LeasedRow]:
+        await asyncio.sleep(0.002)
+        looks.add(queue)
+        return []
+
+    monkeypatch.setattr(lease, "lease_jobs_if_ready", look)
+    # As many polls as can be due by the time that all queues were looked at.
+    monkeypatch.setattr(lease, "POLL_S", 0.02)
+    dispatcher = Dispatcher(cast(Database, None), Signals())
+    queues = [f"q{i}" for i in range(limits.SESSION_QUEUES_MAX)]
+    dispatcher.add(Session(1, 1, 30_000), queues, 1, streaming=True)
+    try:
+        await eventually_so(lambda: looks == set(queues))
+    finally:
+        await dispatcher.close()

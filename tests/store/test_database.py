@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from tests.factories import open_database
+from tests.factories import execute, open_database
 
 
 @pytest.mark.parametrize("turns", range(16))
@@ -41,3 +43,14 @@ async def test_a_cancellation_is_not_swallowed_while_a_connection_is_handed_over
         user.cancel()
         assert done
         assert user.cancelled()
+
+
+async def test_an_idle_connection_is_kept_whatever_the_database_says(database_url: str) -> None:
+    """With idle_session_timeout set for the database, each link that had rested failed the next call: UNAVAILABLE."""
+    name = conninfo_to_dict(database_url)["dbname"]
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as operator:
+        await execute(operator, f"alter database {name} set idle_session_timeout = '50ms'")
+    async with open_database(database_url, connections_min=1, connections_max=1) as database:
+        async with database.connection() as connection:
+            cursor = await connection.execute("show idle_session_timeout")
+            assert await cursor.fetchone() == ("0",)

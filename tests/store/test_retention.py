@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from atlasqueue_server.model.jobs import OutcomeKind
@@ -15,7 +16,12 @@ from atlasqueue_server.scheduler import prune
 from atlasqueue_server.scheduler.prune import Partitions, Prune
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.enqueue import enqueue_jobs_if_new
-from atlasqueue_server.store.scheduler import Term, prune_bodies_if_leader
+from atlasqueue_server.store.jobs import get_jobs
+from atlasqueue_server.store.scheduler import (
+    Term,
+    create_finished_partition_if_leader,
+    prune_bodies_if_leader,
+)
 from tests.factories import Factory, Standing, execute, new_job, take_term_by_force
 
 DAYS = """
@@ -138,6 +144,29 @@ async def test_an_id_that_lives_again_keeps_its_body(
     assert await execute(connection, "select count(*) from atlasqueue.jobs") == [(1,)]
 
 
+async def test_an_id_that_lives_again_shows_its_new_outcome(
+    database: Database, connection: Any, factory: Factory, term: Term
+) -> None:
+    """Its old day is not dropped yet (a backup reads it) when the job of that id finishes once more: the first row that was
+    found was the old one, and who waited for the job was given its result of a week ago.
+    """
+    await Partitions(database).tick(term)
+    ((today,),) = await execute(connection, "select (now() at time zone 'utc')::date")
+    old = today - timedelta(days=FINISHED_RETENTION_DAYS + 1)
+    await create_finished_partition_if_leader(
+        database, term, partition_name(old), old, old + timedelta(days=1)
+    )
+    await _finished_long_ago(connection, factory, _id(1))
+    before = today - timedelta(days=FINISHED_RETENTION_DAYS)
+    assert await prune_bodies_if_leader(database, term, factory.queue, [_id(1)], before) == 1
+    job = new_job(factory.queue, job_id=_id(1))
+    await enqueue_jobs_if_new(database, {factory.queue: [job]})
+    (row,) = await factory.lease((await factory.session()).session_id)
+    await factory.report(_id(1), row.fence, OutcomeKind.COMPLETE, result=b"new")
+    (read,) = await get_jobs(database, factory.queue, [_id(1)], whole=True)
+    assert (read.result, read.fence) == (b"new", row.fence)
+
+
 async def _finished_long_ago(connection: Any, factory: Factory, *job_ids: str) -> None:
     """Jobs of these ids whose retention is over, in the default partition."""
     session = await factory.session()
@@ -199,3 +228,31 @@ async def test_what_no_day_covers_goes_in_one_walk(
         ticks += 1
     assert await execute(connection, "select job_id from atlasqueue.finished") == []
     assert ticks == 4
+
+
+async def test_a_backup_holds_up_no_report(
+    database: Database,
+    connection: Any,
+    any_migrated_database_url: str,
+    factory: Factory,
+    term: Term,
+) -> None:
+    """pg_dump reads `finished` for as long as it takes. To make or drop a day waited for it a second, and again
+    after a quarter of one: as long as the dump ran, reports and reads of jobs stood still for four fifths of the time.
+    """
+    old = date(2001, 2, 3)
+    await create_finished_partition_if_leader(
+        database, term, partition_name(old), old, old + timedelta(days=1)
+    )
+    loops = (Partitions(database), Prune(database))
+    url = any_migrated_database_url
+    async with await psycopg.AsyncConnection.connect(url) as dump:
+        await execute(dump, "lock table atlasqueue.finished in access share mode")
+        for loop in loops:
+            # A tick that fails is tried again at once; this one says that it has nothing to do.
+            assert not await loop.tick(term)
+        assert await execute(connection, DAYS) == [(partition_name(old),)]
+        await factory.job_in(State.SUCCEEDED)
+    for loop in loops:
+        await loop.tick(term)
+    assert len(await execute(connection, DAYS)) == DAYS_AHEAD - 1

@@ -168,6 +168,29 @@ async def test_of_two_that_take_the_lead_at_once_one_gets_it(
     assert leader == [(2, "a")]
 
 
+async def test_a_tick_waits_for_no_statement_of_its_leader(
+    database: Database, connection: Any, scene: Factory
+) -> None:
+    """A statement of a loop that takes long holds the term, and holds up neither tick nor renewal.
+
+    It showed as a prune on a slow disk: ticks waited for its row lock, and after 2 s each was an outage, whose
+    grace kept the leases of dead workers; after 5 s the lead was lost and the statement cancelled, to begin again.
+    """
+    term = await take_term_by_force(database.url)
+    async with database.connection() as busy, busy.transaction():
+        await send(busy, "lock_term_if_leader", term.params)
+        async with asyncio.timeout(5):
+            assert await scheduler.tick_if_leader(database, term, 9.0, 1e6) is not None
+            assert await scheduler.renew_leadership_if_leader(database, term, 9.0)
+            await scheduler.resign_leadership_if_leader(database, term)
+        taking = asyncio.create_task(scheduler.take_leadership_if_free(database, "newer", 9.0))
+        done, _ = await asyncio.wait({taking}, timeout=0.3)
+        assert not done
+    newer = await taking
+    assert newer is not None
+    assert newer.term == term.term + 1
+
+
 def _loops(database: Database, signals: Signals) -> list[Loop]:
     return [
         Tick(database),

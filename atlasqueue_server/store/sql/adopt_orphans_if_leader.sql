@@ -9,6 +9,6 @@ where not exists (select from atlasqueue.sessions s where s.session_id = l.sessi
     and exists (
         select from atlasqueue.leader
         where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-        for share
+        for key share
     )
 on conflict (session_id) do nothing

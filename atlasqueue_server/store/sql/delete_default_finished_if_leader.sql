@@ -5,7 +5,7 @@ with old as materialized (
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-            for share
+            for key share
         )
     limit %(batch)s
 )

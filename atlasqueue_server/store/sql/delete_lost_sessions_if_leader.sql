@@ -8,7 +8,7 @@ with old as materialized (
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-            for share
+            for key share
         )
     limit %(batch)s
     for update of s skip locked

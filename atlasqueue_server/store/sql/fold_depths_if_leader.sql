@@ -4,7 +4,7 @@ with batch as materialized (
     where exists (
         select from atlasqueue.leader
         where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-        for share
+        for key share
     )
     limit %(batch)s
     for update skip locked

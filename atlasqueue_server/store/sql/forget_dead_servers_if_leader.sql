@@ -4,5 +4,5 @@ where seen_at < clock_timestamp() - interval '1 minute'
     and exists (
         select from atlasqueue.leader
         where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-        for share
+        for key share
     )

@@ -44,7 +44,10 @@ left join lateral (
     select * from atlasqueue.dead_letters x where x.queue = j.queue and x.job_id = j.job_id limit 1
 ) x on true
 left join lateral (
-    select * from atlasqueue.finished f where f.queue = j.queue and f.job_id = j.job_id limit 1
+    -- Not from before the body: an id whose old body is pruned may live again before its old day is dropped. A
+    -- day of grace, should the database's clock have been set back.
+    select * from atlasqueue.finished f where f.queue = j.queue and f.job_id = j.job_id
+        and f.finished_at > j.created_at - interval '1 day' limit 1
 ) f on true
 left join lateral (
     select * from atlasqueue.checkpoints c where c.queue = j.queue and c.job_id = j.job_id limit 1

@@ -2,4 +2,4 @@
 -- follows has committed. Guard: the leader's term.
 select term from atlasqueue.leader
 where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-for share
+for key share

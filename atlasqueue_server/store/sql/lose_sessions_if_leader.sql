@@ -13,7 +13,7 @@ from (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
                 and ticked_at > clock_timestamp() - %(ticked_within_s)s * interval '1 s'
-            for share
+            for key share
         )
     order by expires_at
     limit %(batch)s

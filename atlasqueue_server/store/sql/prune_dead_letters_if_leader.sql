@@ -7,7 +7,7 @@ with locked as materialized (
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-            for share
+            for key share
         )
     order by x.died_at
     limit %(batch)s

@@ -14,7 +14,7 @@ with locked as materialized (
         and exists (
             select from atlasqueue.leader
             where term = %(term)s and holder = %(holder)s and expires_at > clock_timestamp()
-            for share
+            for key share
         )
     limit %(batch)s
 ),
