@@ -112,7 +112,7 @@ def test_port_lost_in_a_race_is_replaced(directory: Path, monkeypatch: pytest.Mo
         scout.close()
         # Both looked free when asked; the first was taken before PostgreSQL came to it.
         monkeypatch.setattr(
-            "atlasqueue_server.embedded.launch.free_ports", lambda _: iter((lost, free))
+            "atlasqueue_server.embedded.launch.ports_to_keep", lambda _: iter((lost, free))
         )
         with EmbeddedPostgres(directory, settings=FAST) as server:
             assert server.port == free
