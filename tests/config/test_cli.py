@@ -49,7 +49,7 @@ class World:
         self.calls.append(config)
         return 0
 
-    async def migrate(self, url: str, **_: Any) -> Report:
+    async def migrate(self, url: str, *_: Any) -> Report:
         """`atlasqueue_server.store.migrations.migrate`."""
         self.calls.append(f"migrate {url}")
         return self.report
