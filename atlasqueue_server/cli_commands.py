@@ -27,10 +27,10 @@ def serve(config_file: Path | None, flags: Flags) -> int:
 
 def dev(config_file: Path | None, data_directory: Path | None, flags: Flags) -> int:
     """Run PostgreSQL, migrate and serve; returns the exit code. Raises StartupError."""
-    with _database(data_directory, flags.get("database_url")) as url:
+    with _database(data_directory, flags.get("database_url")) as (url, for_sql):
         config = load({**flags, "database_url": url}, config_file)
         _migrate(url)
-        _say("\n" + how_to_talk(config))
+        _say("\n" + how_to_talk(config, for_sql))
         return _run(config)
 
 
@@ -67,10 +67,10 @@ def doctor(config_file: Path | None, flags: Flags, output: str) -> int:
     return exit_code(diagnosis)
 
 
-def how_to_talk(config: ServerConfig) -> str:
-    """Lines that show what to type against a server that runs with `config`."""
+def how_to_talk(config: ServerConfig, for_sql: str = "") -> str:
+    """Lines that show what to type against a server that runs with `config`, those of its database among them."""
     if config.grpc_port == 0 or config.http_port == 0:
-        return "The log names the ports. Stop with Ctrl-C."
+        return f"{for_sql}The log names the ports. Stop with Ctrl-C."
     grpc = address(config.host, config.grpc_port)
     rest = f"http{'s' if config.tls else ''}://{address(config.host, config.http_port)}"
     grpcurl = "grpcurl" if config.tls else "grpcurl -plaintext"
@@ -99,24 +99,36 @@ The same with grpcurl:
   {grpcurl} -d '{{"queues": ["default"], "slots": 1, "worker": "me"}}' \\
       {grpc} atlasqueue.v1.WorkerService/Lease
 
-Stop with Ctrl-C.
+{for_sql}Stop with Ctrl-C.
+"""
+
+
+def how_to_query(url_in_shell: str, own_psql: Path) -> str:
+    """Lines that open the embedded PostgreSQL with psql: the installed one, else its own."""
+    psql = "psql" if shutil.which("psql") else _shown(own_psql)
+    return f"""\
+Look at the tables, enqueue from SQL:
+  export DATABASE_URL={url_in_shell}
+  {psql} "$DATABASE_URL" -c '\\dt atlasqueue.*'
+
 """
 
 
 def _bin_directory() -> str:
     """Where the other commands are, as a shell here would have to write it; empty when it finds them."""
-    if shutil.which("atlasqueue"):
-        return ""
-    directory = Path(sys.executable).parent
+    return "" if shutil.which("atlasqueue") else f"{_shown(Path(sys.executable).parent)}/"
+
+
+def _shown(path: Path) -> Path:
     here = Path.cwd()
-    shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
-    return f"{shown}/"
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 @contextlib.contextmanager
-def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
+def _database(data_directory: Path | None, url: str | None) -> Iterator[tuple[str, str]]:
+    """The database's address, and lines that open it when it is the embedded one."""
     if url:
-        yield url
+        yield url, ""
         return
     try:
         from atlasqueue_server.embedded import (
@@ -134,7 +146,7 @@ def _database(data_directory: Path | None, url: str | None) -> Iterator[str]:
         with EmbeddedPostgres(
             directory, on_progress=lambda step: _say(f"            {step}")
         ) as it:
-            yield it.url
+            yield it.url, how_to_query(it.url_in_shell, it.psql)
     except EmbeddedPostgresError as error:
         raise StartupError(str(error)) from error
 

@@ -24,7 +24,6 @@ from pydantic_settings import (
 )
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.redact import without_password
 from atlasqueue_server.startup import StartupError, TlsFiles
 
 ENV_PREFIX: Final = "ATLASQUEUE_"
@@ -129,11 +128,6 @@ class ServerConfig(BaseSettings):
         if self.tls_cert is None or self.tls_key is None:
             return None
         return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
-
-    @property
-    def database_for_logs(self) -> str:
-        """The database's address without its password."""
-        return without_password(self.database_url.get_secret_value())
 
     @field_validator("database_url")
     @classmethod

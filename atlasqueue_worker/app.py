@@ -74,8 +74,11 @@ class App:
             kill_after: seconds between asking such a process to stop and killing it.
 
         Raises ValueError when the kind has a handler already, kind or queue is no name, kill_after is below
-        0, or the system has no POSIX processes.
+        0, or the system has no POSIX processes; TypeError when it is used without a kind, or the handler
+        cannot be called with a job alone.
         """
+        if callable(kind):
+            raise TypeError('a handler is registered with its kind: @app.job("resize")')
         for what, name in (("kind", kind), ("queue", queue)):
             if not NAME.fullmatch(name):
                 raise ValueError(f"{what} {name!r} must match {NAME.pattern}")
@@ -87,6 +90,10 @@ class App:
         def register(handler: H) -> H:
             if kind in self.registrations:
                 raise ValueError(f"kind {kind!r} has a handler already")
+            if not _takes_a_job(handler):
+                raise TypeError(
+                    f"the handler of kind {kind!r} must take the job, and need nothing else: def handler(job)"
+                )
             is_async = inspect.iscoroutinefunction(handler)
             self.registrations[kind] = Registration(
                 kind, queue, handler, is_async, subprocess, kill_after
@@ -118,6 +125,17 @@ class App:
     def queues(self) -> list[str]:
         """The queues of the registered handlers."""
         return sorted({registration.queue for registration in self.registrations.values()})
+
+
+def _takes_a_job(handler: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(handler).bind(object())
+    except TypeError:
+        return False
+    except ValueError:
+        # Some that are written in C do not tell what they take.
+        return True
+    return True
 
 
 def load_app(name: str) -> App:

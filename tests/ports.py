@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
+from atlasqueue_server.embedded.ports import free_ports
 
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port

@@ -40,7 +40,7 @@ DiedBefore = Annotated[
 JobIdsOrNone = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[JOB…]",
+        metavar="JOB…",
         help="Only these; - reads ids from standard input. Default: all that fit the options.",
         show_default=False,
     ),

@@ -49,13 +49,13 @@ def enqueue(
     kind: Annotated[
         str | None,
         typer.Argument(
-            metavar="[KIND]", help="The kind: the name of the handler.", show_default=False
+            metavar="KIND", help="The kind: the name of the handler.", show_default=False
         ),
     ] = None,
     payload: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PAYLOAD]",
+            metavar="PAYLOAD",
             help="Text, @FILE, or - for standard input; @@x is the text @x. Default: empty.",
             show_default=False,
         ),

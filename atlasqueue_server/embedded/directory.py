@@ -65,7 +65,7 @@ class DataDirectory:
         self.root = Path(os.path.abspath(root.expanduser()))
         self.cluster = self.root / "cluster"
         self.log = self.root / "server.log"
-        self._password = self.root / "password"
+        self.password_file = self.root / "password"
         self._state = self.root / "state.json"
 
     def create(self) -> None:
@@ -93,14 +93,14 @@ class DataDirectory:
     def read_password(self) -> str | None:
         """Return the kept password, or None when there is none yet."""
         try:
-            return self._password.read_text(encoding="ascii").strip() or None
+            return self.password_file.read_text(encoding="ascii").strip() or None
         except FileNotFoundError:
             return None
 
     def new_password(self) -> str:
         """Make a password and keep it."""
         password = secrets.token_urlsafe(24)
-        self._write(self._password, password + "\n")
+        self._write(self.password_file, password + "\n")
         return password
 
     def read_state(self) -> State | None:

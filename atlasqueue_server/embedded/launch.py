@@ -16,8 +16,9 @@ from typing import Literal
 from .directory import DataDirectory
 from .errors import EmbeddedPostgresError, PortTakenError, StartError
 from .leftover import read_pid_file
+from .ports import is_port_free, ports_to_keep
 from .privileges import Execution
-from .processes import POLL_SECONDS, free_ports, is_port_free
+from .processes import POLL_SECONDS
 from .settings import as_arguments
 from .spawn import GuardTask, start_guard
 
@@ -80,7 +81,7 @@ def launch(plan: LaunchPlan) -> RunningServer:
     """
     if plan.wanted_port is not None and not is_port_free(plan.wanted_port):
         raise _port_taken(plan.wanted_port)
-    ports = free_ports(plan.last_port)
+    ports = ports_to_keep(plan.last_port)
     port = plan.wanted_port or next(ports, None)
     log = ""
     for _ in range(ATTEMPTS):

@@ -1,17 +1,13 @@
-"""Small questions about processes and ports that the standard library does not answer."""
+"""Small questions about processes that the standard library does not answer."""
 
 from __future__ import annotations
 
 import os
-import random
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-# Below the range from which Linux, macOS and Windows take the ports of outgoing connections.
-PORT_RANGE = range(25432, 26432)
 POLL_SECONDS = 0.02
 
 
@@ -53,24 +49,3 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-def is_port_free(port: int) -> bool:
-    """Tell whether a server could listen on 127.0.0.1:port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
-
-
-def free_ports(preferred: int | None) -> Iterator[int]:
-    """Yield free ports: the preferred one, then the range from a random place on."""
-    if preferred is not None and is_port_free(preferred):
-        yield preferred
-    for port in random.sample(PORT_RANGE, len(PORT_RANGE)):
-        if is_port_free(port):
-            yield port

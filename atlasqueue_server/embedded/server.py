@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -128,6 +129,17 @@ class EmbeddedPostgres:
         """Return the URL of a database of this server, password included: do not log it."""
         password = self._directory.read_password() or ""
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+
+    @property
+    def url_in_shell(self) -> str:
+        """`url` as a word for a shell, which reads the password from its file: it may be shown."""
+        password = f"$(cat {shlex.quote(str(self._directory.password_file))})"
+        return f'"postgresql://{ROLE}:{password}@127.0.0.1:{self.port}/{DATABASE}"'
+
+    @property
+    def psql(self) -> Path:
+        """Its own psql. Raises BinariesNotFoundError."""
+        return find_binaries(self._binaries_directory).directory / "psql"
 
     def start(self) -> None:
         """Start the server and return when it accepts connections. Does nothing when it runs.

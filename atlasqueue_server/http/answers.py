@@ -35,7 +35,7 @@ class HttpError(Exception):
 
 def no_such_path(path: str) -> HttpError:
     """404."""
-    return HttpError("PATH_NOT_FOUND", f"no such path: {path[:200]}")
+    return HttpError("PATH_NOT_FOUND", f"no such path: {path[:200]}; /docs shows all of them")
 
 
 def wrong_method(method: str, allowed: Iterable[str]) -> HttpError:

@@ -58,10 +58,6 @@ class Checker:
         if self.violations:
             raise InvalidField(self.violations)
 
-    def under(self, prefix: str) -> Checker:
-        """A checker for a part of the request, with violations of its own."""
-        return Checker(self._prefix + prefix)
-
     def name(self, field: str, value: str) -> str:
         """A required name."""
         if not is_name(value):

@@ -67,7 +67,6 @@ class Transaction(NamedTuple):
     hidden: bool
     transaction_s: float | None
     state_s: float | None
-    has_written: bool
     xmin_age: int | None
 
 

@@ -67,8 +67,3 @@ def _queue(row: Row) -> Queue:
 async def get_depth(database: Database, queue: str) -> Depth:
     """Jobs by state, exact."""
     return Depth(*(await database.run("get_depth", {"queue": queue}))[0])
-
-
-async def list_depths(database: Database) -> dict[str, Depth]:
-    """Jobs by state of every queue, exact, in one snapshot."""
-    return {row[0]: Depth(*row[1:]) for row in await database.run("list_depths")}

@@ -64,10 +64,6 @@ class Run:
     bases: dict[str, str] = field(default_factory=dict)
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def describe(self, name: str, **facts: Any) -> None:
-        """Says what a variant is."""
-        self.variants[name] = facts
-
     def document(self) -> dict[str, Any]:
         """Everything, with the statistics worked out."""
         facts = {name: getattr(self, name) for name in KEYS if hasattr(self, name)}

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from atlasqueue_server.embedded.ports import free_ports
 from benchmarks.harness.runner import ROOT, RunnerError
 
 
@@ -26,15 +26,6 @@ class Server:
     address: str
     http: str
     pid: int
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def migrate(database_url: str) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.cluster.processes import Child, Children, free_ports, taken_ports
+from atlasqueue_server.embedded.ports import free_ports, is_port_free
+from deploy.cluster.processes import Child, Children
 from deploy.cluster.scrape import prometheus_config
 from deploy.load.app import QUEUES
 
@@ -131,7 +132,7 @@ def _ports(plan: Plan) -> list[int]:
     ports = [plan.base_port + STEP * n + offset for n in range(plan.servers) for offset in (0, 1)]
     ports += [plan.base_port + 2 + STEP * n for n in range(plan.workers)]
     ports.append(plan.base_port + 1000)
-    if taken := taken_ports(ports):
+    if taken := [port for port in ports if not is_port_free(port)]:
         wrong = ", ".join(map(str, taken))
         raise ClusterError(
             f"something listens on {wrong} already: stop it, or say --base-port 0 for any free ports"

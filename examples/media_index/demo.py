@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from rich.table import Table
 
 from atlasqueue import AsyncClient, Job, JobState, NewJob, RetryPolicy, Unavailable
 from atlasqueue_server.embedded import EmbeddedPostgres
+from atlasqueue_server.embedded.ports import free_ports
 from examples.media_index.index import index_file, source_files
 
 QUEUE = "media-index"
@@ -60,15 +60,6 @@ def orders() -> list[dict[str, str]]:
 def dies(order: dict[str, str]) -> bool:
     """Whether an order must end as a dead letter."""
     return order.get("trouble") == "always" or order["path"] == GONE
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextlib.contextmanager

@@ -41,9 +41,7 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
             console.print(f"  logs, history, violations: {result.kept}", markup=False)
             again = f"make chaos SCENARIO={result.scenario} SEED={result.seed}"
             console.print(f"  again: {again}", markup=False, highlight=False)
-            check = (
-                f"python -m tests.history {result.kept}/history --final {result.kept}/final.json"
-            )
+            check = f"{sys.executable} -m tests.history {result.kept}/history --final {result.kept}/final.json"
             console.print(
                 f"  check by hand: {check}", markup=False, highlight=False, soft_wrap=True
             )

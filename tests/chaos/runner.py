@@ -30,7 +30,6 @@ from tests.plugins import standby as standbys
 
 BUCKET_S = 0.5
 FULL_RATE = 0.8
-LOUD_VIOLATIONS_MAX = 20
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,11 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     assert "I2 fell" in text
     assert "make chaos SCENARIO=two SEED=7" in text
     assert "no faketime" in text
+    # It said `python`, which has none of what the checker needs outside of an activated environment.
+    by_hand = text.partition("check by hand: ")[2].splitlines()[0]
+    assert by_hand == (
+        f"{sys.executable} -m tests.history build/x/history --final build/x/final.json"
+    )
     save(results, tmp_path / "table.json")
     assert [row["verdict"] for row in json.loads((tmp_path / "table.json").read_text())] == [
         "OK",

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from atlasqueue_server.cli import app
-from atlasqueue_server.cli_commands import how_to_talk
+from atlasqueue_server.cli_commands import how_to_query, how_to_talk
 from atlasqueue_server.config import ServerConfig
 from atlasqueue_server.startup import BindError
 
@@ -49,7 +49,7 @@ class World:
         self.calls.append(config)
         return 0
 
-    async def migrate(self, url: str) -> Report:
+    async def migrate(self, url: str, *_: Any) -> Report:
         """`atlasqueue_server.store.migrations.migrate`."""
         self.calls.append(f"migrate {url}")
         return self.report
@@ -63,7 +63,11 @@ class World:
         """`atlasqueue_server.embedded.EmbeddedPostgres`."""
         self.calls.append(f"start {directory}")
         server: Any = ModuleType("running")
-        server.url = URL
+        server.url, server.url_in_shell, server.psql = (
+            URL,
+            '"postgresql://…"',
+            Path("/nowhere/psql"),
+        )
         yield server
         self.calls.append("stop")
 
@@ -135,6 +139,7 @@ def test_dev_starts_postgresql_migrates_serves_and_stops(world: World) -> None:
     assert config.database_url.get_secret_value() == URL
     assert "grpcurl -plaintext 127.0.0.1:1234 list" in result.output
     assert "http://127.0.0.1:7421/v1/queues/default/jobs" in result.output
+    assert 'psql "$DATABASE_URL"' in result.output
 
 
 def test_dev_uses_another_database_only_when_its_flag_says_so(
@@ -205,6 +210,10 @@ def test_what_dev_prints_can_be_typed_as_it_stands(monkeypatch: pytest.MonkeyPat
     told = how_to_talk(config)
     assert f"\n  {beside.relative_to(Path.cwd())}/atlasqueue top --server 127.0.0.1:7420\n" in told
     assert "--json" not in told
+    # docs/sql.md begins with a DATABASE_URL, and nothing told how to have that of `make dev`.
+    told = how_to_query('"postgresql://…"', beside / "psql")
+    assert '\n  export DATABASE_URL="postgresql://…"\n' in told
+    assert f'\n  {beside.relative_to(Path.cwd())}/psql "$DATABASE_URL" ' in told
     monkeypatch.setenv("PATH", str(beside))
     assert "\n  atlasqueue-worker run MODULE:APP --server 127.0.0.1:7420\n" in how_to_talk(config)
 

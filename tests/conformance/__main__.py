@@ -19,7 +19,7 @@ from tests.chaos.runner import world
 from tests.conformance.cases import Case, read_cases
 from tests.conformance.executors.broken import FAULTS
 from tests.conformance.stage import Stage
-from tests.conformance.suite import Result, Suite, command_of, not_catching
+from tests.conformance.suite import Result, Suite, can_be_run, command_of, not_catching
 
 WORDS = {True: "[green]ok[/]", False: "[bold red]FAILED[/]"}
 
@@ -48,6 +48,10 @@ def main(
         for one in chosen:
             typer.echo(f"{one.subject:10} {one.name:26} {one.title}")
         return
+    for one in executor or ():
+        if not can_be_run(one):
+            typer.echo(f"no executor {one!r}: it is python, go or a command that runs", err=True)
+            raise typer.Exit(2)
     raise typer.Exit(asyncio.run(_run(executor or ["python"], chosen, cases if broken else ())))
 
 

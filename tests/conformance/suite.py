@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,13 @@ def command_of(executor: str) -> list[str]:
         fault = executor.removeprefix("broken:")
         return [sys.executable, "-m", "tests.conformance.executors.broken", fault]
     return executor.split()
+
+
+def can_be_run(executor: str) -> bool:
+    """Whether it is a name that is known here, or begins with a program that there is."""
+    program = (executor.split() or [""])[0]
+    known = executor in ("python", "go") or executor.startswith("broken:")
+    return known or shutil.which(program) is not None
 
 
 class Suite:

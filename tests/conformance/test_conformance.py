@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests import golang
+from tests.conformance.__main__ import main
 from tests.conformance.cases import Case, read_cases
 from tests.conformance.executors.broken import FAULTS
 from tests.conformance.notation import Unknown, mismatches, substitute, to_bytes, to_wire
@@ -69,6 +71,17 @@ def test_what_is_no_case_is_refused(tmp_path: Path, text: str, says: str) -> Non
     (tmp_path / "cases.yaml").write_text(text)
     with pytest.raises(ValueError, match=says):
         read_cases(tmp_path)
+
+
+@pytest.mark.parametrize("executor", ["no-such-program executor.rb", ""])
+def test_an_executor_that_is_no_program_is_refused_before_anything_is_started(
+    executor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How it showed: a PostgreSQL and a server were started, then it ended in a traceback."""
+    with pytest.raises(typer.Exit) as exit_:
+        main(executor=[executor])
+    assert exit_.value.exit_code == 2
+    assert f"no executor {executor!r}" in capsys.readouterr().err
 
 
 def test_a_name_is_taken_once(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_every_lab_has_its_chapter() -> None:
         assert f"make lab NAME={lab.name}" in page.read_text("utf-8")
 
 
+@pytest.mark.parametrize("page", CHAPTERS, ids=_name)
+def test_what_the_text_quotes_of_the_code_stands_in_the_code_shown(page: Path) -> None:
+    # Chapter 2 quoted `r.seq > lane.seq_floor` from a statement in which it had become windows.seq_floor.
+    blocks = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    text = page.read_text("utf-8")
+    shown = " ".join("\n".join(blocks.findall(text)).split())
+    quoted = re.findall(r"`([^`\n]* [=<>]+ [^`\n]*)`", blocks.sub("", text))
+    assert [quote for quote in quoted if quote not in shown] == []
+
+
 def test_every_mark_has_its_end() -> None:
     for page in CHAPTERS:
         text = page.read_text("utf-8")

@@ -22,11 +22,18 @@ async def _run(page: Path, server: RunningServer, directory: Path) -> None:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for a bash that finds the installed commands and no settings."""
+    """A directory for a bash that finds the installed commands where `make venv` puts them, and no settings.
+
+    How it showed: with them on the PATH the page passed, which went to another directory and lost `.venv/bin`.
+    """
     for name in os.environ:
         if name.startswith("ATLASQUEUE_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    bin_ = Path(sys.executable).parent
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(bin_)
+    others = [entry for entry in os.environ["PATH"].split(os.pathsep) if entry != str(bin_)]
+    monkeypatch.setenv("PATH", os.pathsep.join(others))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 

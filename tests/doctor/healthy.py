@@ -25,7 +25,7 @@ from atlasqueue_server.store.examine import (
 TODAY = date(2026, 3, 1)
 DATABASE = DatabaseFacts("18.6", 180_006, False, "queue", "jobs", True, 1e9, 1000, 20, 97)
 SERVER = Server("server-1", "10.0.0.1:7420", "1.0.0", 0.3, 2)
-TRANSACTION = Transaction(71, "app", "psql", "10.0.0.9", "active", False, 0.1, 0.1, True, 3)
+TRANSACTION = Transaction(71, "app", "psql", "10.0.0.9", "active", False, 0.1, 0.1, 3)
 SLOT = Slot("standby_1", True, "reserved", None, 1024)
 TABLE = Table("ready", 10, 5, 30.0, False)
 DAYS = tuple(partition_name(TODAY + timedelta(days=n)) for n in range(DAYS_AHEAD))

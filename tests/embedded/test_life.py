@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def test_data_password_and_port_survive_a_stop(new_directory: Path) -> None:
     with EmbeddedPostgres(new_directory, settings=FAST) as first:
         url = first.url
         execute(url, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7)")
+        shown = first.url_in_shell
+        assert url.split(":")[2].split("@")[0] not in shown, "the password is read from its file"
+        line = f"{first.psql} {shown} -At -c 'select n from kept'"
+        assert subprocess.run(["sh", "-c", line], capture_output=True, text=True).stdout == "7\n"
         assert first.is_running
     assert not first.is_running
     with EmbeddedPostgres(new_directory, settings=FAST) as second:
@@ -107,7 +112,7 @@ def test_port_lost_in_a_race_is_replaced(directory: Path, monkeypatch: pytest.Mo
         scout.close()
         # Both looked free when asked; the first was taken before PostgreSQL came to it.
         monkeypatch.setattr(
-            "atlasqueue_server.embedded.launch.free_ports", lambda _: iter((lost, free))
+            "atlasqueue_server.embedded.launch.ports_to_keep", lambda _: iter((lost, free))
         )
         with EmbeddedPostgres(directory, settings=FAST) as server:
             assert server.port == free

@@ -381,6 +381,7 @@ async def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.Async
         answer = await client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, 5), path
         assert reason(answer) == "PATH_NOT_FOUND"
+        assert "/docs shows" in answer.json()["message"]
     answer = await client.delete("/v1/queues/q/jobs")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
     assert reason(answer) == "METHOD_NOT_ALLOWED"

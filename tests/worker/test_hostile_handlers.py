@@ -316,3 +316,17 @@ def test_a_kind_or_queue_that_no_job_can_have_is_refused_at_once() -> None:
     for kind, queue in (("bad kind", "q"), ("", "q"), ("k", "é")):
         with pytest.raises(ValueError, match="must match"):
             App().job(kind, queue=queue)
+
+
+def test_what_cannot_be_a_handler_is_refused_when_it_is_registered() -> None:
+    """How it showed: `@app.job` without a kind ended in a TypeError about strings or bytes, and each job of a handler
+    without parameters failed twenty times."""
+    app = App()
+    with pytest.raises(TypeError, match=r'registered with its kind: @app\.job\("resize"\)'):
+        app.job(lambda job: None)  # type: ignore[arg-type]
+    for refused in (lambda: None, lambda job, more: None, lambda *, job: None):
+        with pytest.raises(TypeError, match="kind 'x' must take the job"):
+            app.job("x")(refused)
+    assert not app.registrations
+    for number, sound in enumerate((lambda *all_of_them: None, lambda job, more=1: None, print)):
+        app.job(f"sound-{number}")(sound)

@@ -7,7 +7,6 @@ select
     a.query = '<insufficient privilege>' as hidden,
     extract(epoch from clock_timestamp() - a.xact_start)::double precision as transaction_s,
     extract(epoch from clock_timestamp() - a.state_change)::double precision as state_s,
-    a.backend_xid is not null as has_written,
     greatest(age(a.backend_xid), age(a.backend_xmin))::bigint as xmin_age
 from pg_stat_activity a
 where a.pid <> pg_backend_pid()
