@@ -40,6 +40,8 @@ class Member:
         self.session_id = 0
         self.epoch = 0
         self.last_fence = 0
+        # Of the heartbeat before: leases below the newest may still be on their way, as SDKs know.
+        self.told_fence = 0
         self.interval_s = 1.0
         self.held: dict[int, wire.LeasedJob] = {}
 
@@ -56,7 +58,7 @@ class Member:
             except grpc.RpcError as error:
                 self.herd.failed("stream", error)
                 if isinstance(from_rpc_error(error), SessionLost):
-                    self.session_id, self.epoch, self.last_fence = 0, 0, 0
+                    self.session_id, self.epoch, self.last_fence, self.told_fence = 0, 0, 0, 0
                     self.held.clear()
             self.turn += 1
             await asyncio.sleep(RETRY_S)
@@ -102,8 +104,9 @@ class Member:
                 session_id=self.session_id,
                 epoch=self.epoch,
                 held=held,
-                last_fence=self.last_fence,
+                last_fence=self.told_fence,
             )
+            self.told_fence = self.last_fence
             try:
                 response = await self.stub.Heartbeat(request, timeout=CALL_S)
             except grpc.RpcError as error:

@@ -74,7 +74,7 @@ async def _start_herd(arena: Arena, name: str, sessions: int, *options: str) -> 
 
 
 async def _until_expired(arena: Arena, count: int) -> None:
-    while (await arena.sql("select count(*) from atlasqueue.failures where cause = 'x'"))[0][
-        0
-    ] < count:
-        await asyncio.sleep(0.1)
+    expired = "select count(*) from atlasqueue.failures where cause = 'x'"
+    async with asyncio.timeout(OPEN_S):
+        while (await arena.sql(expired))[0][0] < count:
+            await asyncio.sleep(0.1)
