@@ -55,6 +55,7 @@ def test_without_go_the_worker_in_go_is_refused_with_a_word(
         languages.build()
 
 
+@pytest.mark.long
 def test_the_base_of_the_peers_runs_the_whole_cycle(postgres_url: str) -> None:
     # The phase is one that only the base takes part in here: peers need their own tool chains.
     options = peers.Options(frozenset({"atlasqueue", "work", "life"}), 1, 300, 3.0, postgres_url)

@@ -23,6 +23,10 @@ EXAMPLES = sorted(
 )
 
 
+# It waits for its own schedule.
+SLOW = ("periodic",)
+
+
 def has_go(name: str) -> bool:
     """Whether an example is partly written in Go."""
     return any((ROOT / "examples" / name).glob("*/main.go"))
@@ -43,7 +47,10 @@ def build_go() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.long if has_go(name) else ()) for name in EXAMPLES],
+    [
+        pytest.param(name, marks=pytest.mark.long if has_go(name) or name in SLOW else ())
+        for name in EXAMPLES
+    ],
 )
 async def test_an_example_does_what_its_readme_says(name: str) -> None:
     if has_go(name):

@@ -44,6 +44,7 @@ def test_the_wheels_hold_what_they_need(wheels: list[Path]) -> None:
     assert not [name for name in sdk | server if name.startswith(("tests/", "examples/"))]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_empty_environment_migrates_a_database(
     wheels: list[Path], database_url: str, tmp_path: Path
