@@ -54,7 +54,7 @@ def end(job: JobContext) -> bytes:
         case b"eof":
             raise EOFError("the file ends")
         case b"retry":
-            raise Retry("later", after=3)
+            raise Retry("later", after=3600)
         case b"reject":
             raise Reject("never")
         case b"snooze":
