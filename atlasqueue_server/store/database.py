@@ -20,9 +20,18 @@ import math
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 import psycopg
 import structlog
@@ -38,6 +47,8 @@ Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 Connection = AsyncConnection[Row]
 Cursor = psycopg.AsyncCursor[Row]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SESSION_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
@@ -89,6 +100,21 @@ log = structlog.get_logger("atlasqueue.store")
 
 class Contended(Overloaded):
     """A deadlock or the like: the statement changed nothing and may be run again."""
+
+
+def again_when_contended(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Runs a transaction again after a deadlock; what the last of TRANSIENT_TRIES tries raises is raised."""
+
+    @wraps(work)
+    async def tries(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(TRANSIENT_TRIES - 1):
+            try:
+                return await work(*args, **kwargs)
+            except Contended:
+                continue
+        return await work(*args, **kwargs)
+
+    return tries
 
 
 async def configure(connection: Connection) -> None:
@@ -211,36 +237,24 @@ class Database:
         with traces.statements([name for name, _ in statements]):
             return await self._run_together(statements)
 
+    @again_when_contended
     async def _run_together(self, statements: Sequence[tuple[str, Params]]) -> list[list[Row]]:
-        for tries_left in reversed(range(TRANSIENT_TRIES)):
-            try:
-                async with self.connection() as connection:
-                    # What is sent before a pipeline's one Sync is a transaction by itself. With BEGIN and
-                    # COMMIT around it psycopg would wait for a Sync of each.
-                    async with connection.pipeline():
-                        cursors = [
-                            await send(connection, name, params) for name, params in statements
-                        ]
-                    return [await fetch(cursor) for cursor in cursors]
-            except Contended:
-                if not tries_left:
-                    raise
-        raise AssertionError("unreachable")
+        async with self.connection() as connection:
+            # What is sent before a pipeline's one Sync is a transaction by itself. With BEGIN and
+            # COMMIT around it psycopg would wait for a Sync of each.
+            async with connection.pipeline():
+                cursors = [await send(connection, name, params) for name, params in statements]
+            return [await fetch(cursor) for cursor in cursors]
 
     async def run(self, name: str, params: Params | None = None) -> list[Row]:
         """Runs one statement in its own transaction and returns its rows; runs it again after a deadlock."""
         with traces.statements((name,)):
             return await self._run(name, params)
 
+    @again_when_contended
     async def _run(self, name: str, params: Params | None) -> list[Row]:
-        for tries_left in reversed(range(TRANSIENT_TRIES)):
-            try:
-                async with self.connection() as connection:
-                    return await fetch(await send(connection, name, params))
-            except Contended:
-                if not tries_left:
-                    raise
-        raise AssertionError("unreachable")
+        async with self.connection() as connection:
+            return await fetch(await send(connection, name, params))
 
 
 @contextmanager

@@ -13,12 +13,11 @@ from atlasqueue_server.model.jobs import HeldJob, LeaseName, Session
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import (
-    TRANSIENT_TRIES,
     Connection,
-    Contended,
     Cursor,
     Database,
     Row,
+    again_when_contended,
     fetch,
     send,
 )
@@ -189,6 +188,7 @@ async def extend_idle(database: Database, idle: Sequence[IdleSession]) -> list[E
     return answers
 
 
+@again_when_contended
 async def heartbeat(
     database: Database,
     session_id: int,
@@ -204,23 +204,6 @@ async def heartbeat(
     The row lock of extend_session_if_live keeps expire away until the commit. A report of jobs whose
     checkpoints are being kept may take the same rows in another order; then it runs again.
     """
-    for tries_left in reversed(range(TRANSIENT_TRIES)):
-        try:
-            return await _heartbeat(database, session_id, epoch, held, last_fence, fence_floor)
-        except Contended:
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
-
-
-async def _heartbeat(
-    database: Database,
-    session_id: int,
-    epoch: int,
-    held: Sequence[HeldJob],
-    last_fence: int,
-    fence_floor: int,
-) -> Extended | None:
     by_queue: dict[str, list[HeldJob]] = defaultdict(list)
     for job in sorted(held, key=lambda j: j.job_id):
         by_queue[job.queue].append(job)
@@ -256,12 +239,19 @@ async def _heartbeat(
             for queue, jobs in sorted(by_queue.items())
         }
     reconciled = [(queue, job_id, State(state)) for queue, job_id, state in await fetch(reconcile)]
+    lost, cancel = await _lost_and_to_cancel(classifies)
+    return Extended(visibility_timeout_ms, streaming, lost, cancel, reconciled)
+
+
+async def _lost_and_to_cancel(
+    classifies: Mapping[str, Cursor],
+) -> tuple[list[LeaseName], list[LeaseName]]:
     lost: list[LeaseName] = []
     cancel: list[LeaseName] = []
     for queue, cursor in classifies.items():
         for job_id, fence, is_lost in await fetch(cursor):
             (lost if is_lost else cancel).append(LeaseName(queue, job_id, fence))
-    return Extended(visibility_timeout_ms, streaming, lost, cancel, reconciled)
+    return lost, cancel
 
 
 async def release_undelivered(
