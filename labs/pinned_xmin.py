@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.statements import statement
@@ -16,7 +17,6 @@ from tests.chaos.names import QUEUE
 
 STEPS = 4
 PRIORITY = 3
-SEQ_MAX = 2**63 - 1
 # A flat cost is 1 and the naive statement reaches far more: from here on it counts as caught.
 CAUGHT_FROM = 2.0
 # What a lane's watermark knows: the highest place in ready that was leased (domain/watermark.py).
@@ -97,7 +97,7 @@ async def cost_of_a_lease(stage: Stage, database: Database) -> int:
         "queue": QUEUE,
         "priorities": arrays.smallints([PRIORITY]),
         "floors": arrays.bigints([floor]),
-        "ceilings": arrays.bigints([SEQ_MAX]),
+        "ceilings": arrays.bigints([limits.INT64_MAX]),
         "sessions": arrays.bigints([1]),
         "max_attempts": 20,
     }

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import JobError, NewJob, Outcome, OutcomeKind, Session
 from atlasqueue_server.model.states import Gone, Place, State
 from atlasqueue_server.store.database import Database
@@ -33,7 +34,6 @@ from atlasqueue_server.store.report import report_if_fenced
 from atlasqueue_server.store.scheduler import Term
 from atlasqueue_server.store.sessions import SessionTerms, open_session
 
-SEQ_MAX = 2**63 - 1
 ERROR = JobError("ValueError", "no such customer", "trace")
 # Where a job with one table each stands; `finished` holds two states.
 SMALL_TABLES = ("scheduled", "ready", "leased", "dead_letters", "finished")
@@ -108,7 +108,7 @@ class Factory:
 
     async def lease(self, session_id: int, jobs: int = 1, **window: int) -> list[LeasedRow]:
         """Leases up to `jobs` in strict order of priority."""
-        floor, ceiling = window.get("floor", 0), window.get("ceiling", SEQ_MAX)
+        floor, ceiling = window.get("floor", 0), window.get("ceiling", limits.INT64_MAX)
         windows = [SeqWindow(priority, floor, ceiling) for priority in range(1, 6)]
         order = LeaseOrder(windows, [session_id] * jobs)
         return await lease_jobs_if_ready(self.database, self.queue, [order])

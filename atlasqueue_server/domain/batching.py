@@ -28,6 +28,8 @@ from atlasqueue_server.model.errors import Overloaded, ShuttingDown
 
 T = TypeVar("T")
 R = TypeVar("R")
+# What a call brought, or a part of it, and the future that it waits for.
+Waiting = tuple[Sequence[T], asyncio.Future[Sequence[R]]]
 
 ROWS_MAX = 1000
 # So many rows are worth a flight of their own beside those that are out: with 250 a worker of 256 slots had one
@@ -71,7 +73,7 @@ class Batcher(Generic[T, R]):
         self._out = 0
         # Of those that are out.
         self._on_time = 0
-        self._pending: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
+        self._pending: deque[Waiting[T, R]] = deque()
         self._pending_rows = 0
         self._flights: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -172,7 +174,7 @@ class Batcher(Generic[T, R]):
         all_came = self._gather_s is None and len(self._pending) >= self._callers
         return all_came or self._pending_rows >= BESIDE_MIN
 
-    def _take(self) -> list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]:
+    def _take(self) -> list[Waiting[T, R]]:
         taken = [self._pending.popleft()]
         rows = len(taken[0][0])
         while self._pending and rows + len(self._pending[0][0]) <= ROWS_MAX:
@@ -181,9 +183,7 @@ class Batcher(Generic[T, R]):
         self._pending_rows -= rows
         return taken
 
-    async def _flush_once(
-        self, calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]
-    ) -> None:
+    async def _flush_once(self, calls: Sequence[Waiting[T, R]]) -> None:
         items = [item for chunk, _ in calls for item in chunk]
         self._observe(len(items))
         left_at = time.monotonic()
@@ -206,9 +206,7 @@ class Batcher(Generic[T, R]):
         # When as many have come again, nobody is left to wait for.
         self._callers = len(calls) + len(self._pending)
 
-    def _traced(
-        self, calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], rows: int
-    ) -> AbstractContextManager[Any]:
+    def _traced(self, calls: Sequence[Waiting[T, R]], rows: int) -> AbstractContextManager[Any]:
         spans = (
             [s for _, future in calls if (s := self._spans.pop(future, None))]
             if self._spans
@@ -223,9 +221,7 @@ class Batcher(Generic[T, R]):
             await asyncio.gather(*self._flights, return_exceptions=True)
 
 
-def _fail(
-    calls: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], error: Exception
-) -> None:
+def _fail(calls: Sequence[Waiting[T, R]], error: Exception) -> None:
     for _, future in calls:
         if not future.done():
             future.set_exception(error)

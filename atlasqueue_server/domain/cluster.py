@@ -10,8 +10,6 @@ from atlasqueue_server.store.cluster import ServerRow
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.sessions import SessionRow, list_sessions
 
-SESSION_ID_MAX = 2**63 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
@@ -31,7 +29,7 @@ class Cluster:
 
     async def workers(self, before: int, most: int) -> list[SessionRow]:
         """Up to `most` live sessions below `before` (0: from the newest)."""
-        return await list_sessions(self._database, before or SESSION_ID_MAX, most)
+        return await list_sessions(self._database, before or limits.INT64_MAX, most)
 
     async def view(self) -> ClusterView:
         """Servers and leader."""

@@ -186,9 +186,9 @@ class Dispatcher:
             # What was not released is reconciled by the worker's heartbeats, or expires.
             task.exception()
 
-    def outcome_stored(self, session_id: int | None, fences: Iterable[int]) -> None:
-        """These leases have ended: their slots are free."""
-        opened = self._by_id.get(session_id) if session_id else None
+    def outcome_stored(self, session_id: int, fences: Iterable[int]) -> None:
+        """These leases have ended: their slots are free. `session_id` 0: whose they were is not known."""
+        opened = self._by_id.get(session_id)
         if opened is None:
             if session_id:
                 self._signals.slots_freed(session_id)

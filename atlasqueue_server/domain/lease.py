@@ -28,6 +28,7 @@ from atlasqueue_server.domain.order import PRIORITIES, Reserve, interleave
 from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.watermark import Watermark
 from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, SeqWindow, lease_jobs_if_ready
@@ -45,7 +46,6 @@ POLL_S = 1.0
 # How long a backlog lets credit gather, so that one statement leases many jobs.
 GATHER_S = 0.005
 RETRY_S = 0.25
-SEQ_MAX = 2**63 - 1
 
 log = structlog.get_logger("atlasqueue.lease")
 
@@ -271,9 +271,10 @@ class Lane:
 
     def _windows(self, priorities: Sequence[int], now: float, sweep: bool) -> list[SeqWindow]:
         marks = [(priority, self._watermarks[priority]) for priority in priorities]
+        end = limits.INT64_MAX
         if not sweep:
-            return [SeqWindow(priority, mark.floor(now), SEQ_MAX) for priority, mark in marks]
-        windows = [SeqWindow(priority, mark.sweep_floor(now), SEQ_MAX) for priority, mark in marks]
+            return [SeqWindow(priority, mark.floor(now), end) for priority, mark in marks]
+        windows = [SeqWindow(priority, mark.sweep_floor(now), end) for priority, mark in marks]
         rotating = [(priority, mark.next_window(now)) for priority, mark in marks]
         return windows + [SeqWindow(priority, *w) for priority, w in rotating if w]
 

@@ -17,7 +17,6 @@ from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-SEQ_MAX = 2**63 - 1
 
 
 class Order(Enum):
@@ -71,7 +70,7 @@ class PageToken:
             and type(self.priority) is int
             and 0 <= self.priority < 100
             and type(self.seq) is int
-            and 0 <= self.seq <= SEQ_MAX
+            and 0 <= self.seq <= limits.INT64_MAX
         )
 
 

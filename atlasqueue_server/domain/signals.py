@@ -116,11 +116,6 @@ class Signals:
         self._out.setdefault(kind, {})[item] = None
         self._something.set()
 
-    @property
-    def has_more_to_say(self) -> bool:
-        """Whether something waits to be told to the other servers."""
-        return any(self._out.values())
-
     async def next_message(self, own_id: str) -> str:
         """The next message for the other servers, once there is something to say."""
         while (message := self.take_message(own_id)) is None:

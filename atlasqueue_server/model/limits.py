@@ -10,6 +10,8 @@ from typing import Final
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+# No seq, fence, epoch or id of a session is above: int64 in the contract, bigint in PostgreSQL.
+INT64_MAX: Final = 2**63 - 1
 
 # names
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -59,6 +61,7 @@ HEARTBEATS_PER_VISIBILITY_TIMEOUT: Final = 3
 PING_INTERVAL_S: Final = 5.0
 PING_INTERVAL_S_MIN: Final = 0.2
 PING_INTERVAL_S_MAX: Final = 60.0
+# A client that does not read for so long loses its stream, and with it the leases on their way.
 WRITE_TIMEOUT_S: Final = 15.0
 WRITE_TIMEOUT_S_MIN: Final = 0.5
 WRITE_TIMEOUT_S_MAX: Final = 300.0
@@ -72,7 +75,7 @@ LEADER_LEASE_S_MAX: Final = 60.0
 # A follower tries so often, whatever the lease: a new leader is there within lease + 1 s.
 LEADER_POLL_S: Final = 0.25
 # As last fence of a heartbeat: the worker stops, and nothing is on its way to it any more.
-NOTHING_ON_ITS_WAY: Final = 2**63 - 1
+NOTHING_ON_ITS_WAY: Final = INT64_MAX
 # A server says that it lives so often, and is taken for gone when it has not for so long.
 PRESENCE_S: Final = 1.0
 PRESENT_WITHIN_S: Final = 5.0

@@ -23,7 +23,7 @@ from atlasqueue_server.model.jobs import (
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
-from atlasqueue_server.rpc.validate import INT64_MAX, Checker, is_job_id, is_name
+from atlasqueue_server.rpc.validate import Checker, is_job_id, is_name
 
 
 def sound_job(job: job_pb2.NewJob) -> NewJob | None:
@@ -103,9 +103,9 @@ def lease_terms(check: Checker, request: worker_service_pb2.LeaseRequest) -> Lea
         check.queues("queues", request.queues),
         check.integer("slots", request.slots, 1, limits.SLOTS_MAX),
         check.name("worker", request.worker),
-        check.integer("session_id", request.session_id, 0, INT64_MAX),
-        check.integer("epoch", request.epoch, 0, INT64_MAX),
-        check.integer("last_fence", request.last_fence, 0, INT64_MAX),
+        check.integer("session_id", request.session_id, 0, limits.INT64_MAX),
+        check.integer("epoch", request.epoch, 0, limits.INT64_MAX),
+        check.integer("last_fence", request.last_fence, 0, limits.INT64_MAX),
     )
 
 
@@ -118,7 +118,7 @@ def lease_once_terms(
         check.queues("queues", request.queues),
         check.integer("max_jobs", request.max_jobs, 1, most) if request.max_jobs else 1,
         check.name("worker", request.worker),
-        check.integer("session_id", request.session_id, 0, INT64_MAX),
+        check.integer("session_id", request.session_id, 0, limits.INT64_MAX),
     )
     wait_ms = check.milliseconds("wait", request.wait, 0, limits.LEASE_ONCE_WAIT_S_MAX)
     return terms, wait_ms / 1000
@@ -130,7 +130,7 @@ def held_job(check: Checker, at: str, held: worker_service_pb2.HeldJob) -> HeldJ
     return HeldJob(
         check.name(f"{at}.queue", held.queue),
         check.job_id(f"{at}.job_id", held.job_id),
-        check.integer(f"{at}.fence", held.fence, 1, INT64_MAX),
+        check.integer(f"{at}.fence", held.fence, 1, limits.INT64_MAX),
         check.integer(
             f"{at}.progress.percent", held.progress.percent, 0, limits.PROGRESS_PERCENT_MAX
         )
@@ -169,7 +169,7 @@ def _outcome(check: Checker, i: int, told: worker_service_pb2.JobOutcome) -> Out
     lease = (
         check.name(f"{at}.queue", told.queue),
         check.job_id(f"{at}.job_id", told.job_id),
-        check.integer(f"{at}.fence", told.fence, 1, INT64_MAX),
+        check.integer(f"{at}.fence", told.fence, 1, limits.INT64_MAX),
     )
     match told.WhichOneof("outcome"):
         case "complete":

@@ -22,7 +22,6 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NANOS_MAX = 999_999_999
-INT64_MAX = 2**63 - 1
 VIOLATIONS_MAX = 100
 
 

@@ -13,7 +13,7 @@ from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pi
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
 from atlasqueue_server.rpc import convert_in, convert_out
-from atlasqueue_server.rpc.validate import INT64_MAX, Checker
+from atlasqueue_server.rpc.validate import Checker
 
 
 class WorkerHandlers:
@@ -72,9 +72,9 @@ class WorkerHandlers:
     ) -> worker_service_pb2.HeartbeatResponse:
         """The worker lives."""
         check = Checker()
-        session_id = check.integer("session_id", request.session_id, 1, INT64_MAX)
-        epoch = check.integer("epoch", request.epoch, 0, INT64_MAX)
-        last_fence = check.integer("last_fence", request.last_fence, 0, INT64_MAX)
+        session_id = check.integer("session_id", request.session_id, 1, limits.INT64_MAX)
+        epoch = check.integer("epoch", request.epoch, 0, limits.INT64_MAX)
+        last_fence = check.integer("last_fence", request.last_fence, 0, limits.INT64_MAX)
         check.count("held", len(request.held), 0, limits.SLOTS_MAX)
         held = [convert_in.held_job(check, f"held[{i}]", job) for i, job in enumerate(request.held)]
         check.once("held", ((job.queue, job.job_id, job.fence) for job in held))
@@ -98,7 +98,7 @@ class WorkerHandlers:
     ) -> worker_service_pb2.ReportResponse:
         """Stores outcomes."""
         check = Checker()
-        session_id = check.integer("session_id", request.session_id, 0, INT64_MAX)
+        session_id = check.integer("session_id", request.session_id, 0, limits.INT64_MAX)
         check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
         outcomes = convert_in.outcomes(check, request.outcomes)
         check.raise_if_refused()

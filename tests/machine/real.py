@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from atlasqueue_server.domain.report import by_distinct_fences
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Enqueued, HeldJob, NewJob, Outcome, OutcomeKind
 from atlasqueue_server.model.jobs import ReportStatus as Status
 from atlasqueue_server.model.retry import RetryPolicy
@@ -24,7 +25,7 @@ from atlasqueue_server.model.states import State
 from atlasqueue_server.store import dead_letters, enqueue, jobs, lease, report, scheduler, sessions
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
-from tests.factories import SEQ_MAX, outcome_of
+from tests.factories import outcome_of
 from tests.machine.nouns import Answer, Body, Heard, Held, Key, Lease, Told
 from tests.machine.pure import SNOOZE_MS
 
@@ -220,7 +221,7 @@ class Real:
         self, queue: str, priorities: Sequence[int], session_ids: Sequence[int]
     ) -> list[lease.LeasedRow]:
         """What was leased, in order."""
-        windows = [lease.SeqWindow(priority, 0, SEQ_MAX) for priority in priorities]
+        windows = [lease.SeqWindow(priority, 0, limits.INT64_MAX) for priority in priorities]
         order = lease.LeaseOrder(windows, session_ids)
         return self._run(lease.lease_jobs_if_ready(self._database, queue, [order]))
 

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
 from atlasqueue_server.rpc import convert_in
-from atlasqueue_server.rpc.validate import INT64_MAX, Checker
+from atlasqueue_server.rpc.validate import Checker
 
 JOB_ID = "01A21058-2A5A-75FC-81CE-E89CDA5539BD"
 LONGEST = "a" * limits.NAME_CHARS_MAX
@@ -87,7 +87,7 @@ def test_a_plain_job_takes_the_short_way_with_the_same_result() -> None:
 def test_what_a_worker_asks_for() -> None:
     queues = [f"q{n}" for n in range(limits.SESSION_QUEUES_MAX)]
     check = Checker()
-    for names, slots, number in (queues, limits.SLOTS_MAX, INT64_MAX), (["q"], 1, 0):
+    for names, slots, number in (queues, limits.SLOTS_MAX, limits.INT64_MAX), (["q"], 1, 0):
         request = worker_service_pb2.LeaseRequest(queues=names, slots=slots, worker="w")
         request.session_id = request.epoch = request.last_fence = number
         convert_in.lease_terms(check, request)
@@ -100,7 +100,7 @@ def test_what_a_worker_asks_for() -> None:
 
 def test_what_a_worker_tells_of_its_jobs() -> None:
     check = Checker()
-    for fence, percent in (1, 0), (INT64_MAX, limits.PROGRESS_PERCENT_MAX):
+    for fence, percent in (1, 0), (limits.INT64_MAX, limits.PROGRESS_PERCENT_MAX):
         held = worker_service_pb2.HeldJob(queue="q", job_id=JOB_ID, fence=fence)
         held.progress.percent = percent
         held.progress.note = text(limits.PROGRESS_NOTE_BYTES_MAX)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.lease import LeaseOrder, SeqWindow, lease_jobs_if_ready
 from atlasqueue_server.store.queues import pause_queue, resume_queue
 from atlasqueue_server.store.report import bury_lost_bodies
-from tests.factories import SEQ_MAX, Factory, execute
+from tests.factories import Factory, execute
 
 
 async def test_by_priority_then_first_in_first_out(factory: Factory) -> None:
@@ -33,8 +34,12 @@ async def test_each_order_has_priorities_of_its_own(database: Database, factory:
     urgent = await factory.enqueue_many(3, priority=1)
     (low,) = await factory.enqueue_many(1, priority=5)
     session = (await factory.session()).session_id
-    strict = LeaseOrder([SeqWindow(1, 0, SEQ_MAX), SeqWindow(5, 0, SEQ_MAX)], [session] * 2)
-    reserved = LeaseOrder([SeqWindow(5, 0, SEQ_MAX), SeqWindow(1, 0, SEQ_MAX)], [session])
+    strict = LeaseOrder(
+        [SeqWindow(1, 0, limits.INT64_MAX), SeqWindow(5, 0, limits.INT64_MAX)], [session] * 2
+    )
+    reserved = LeaseOrder(
+        [SeqWindow(5, 0, limits.INT64_MAX), SeqWindow(1, 0, limits.INT64_MAX)], [session]
+    )
     rows = await lease_jobs_if_ready(database, "mail", [strict, reserved])
     assert {row.job_id for row in rows[:2]} < {job.job_id for job in urgent}
     assert rows[2].job_id == low.job_id

@@ -10,7 +10,6 @@ from typing import Any, Final
 Schema = dict[str, Any]
 
 _CODE: Final = re.compile(r"`([^`]+)`")
-_PROTOBUF_FORMATS: Final = ("int32", "int64", "double", "byte")
 
 
 def markdown(text: str) -> str:
@@ -65,7 +64,7 @@ def bounds(schema: Schema) -> str:
         f"{word} <code>{escape(str(found[key]))}</code>"
         for found in (schema, inner)
         for key, word in _BOUNDS.items()
-        if key in found and found.get("format") not in ("int64",)
+        if key in found and found.get("format") != "int64"
     ]
     return f'<div class="bounds">{", ".join(told)}</div>' if told else ""
 
