@@ -125,7 +125,13 @@ class Application:
             write_timeout_s=config.write_timeout_seconds,
         )
         self._grpc = GrpcServer(rpcs, self._database_serves, self.metrics, options=options)
-        self._http = HttpServer(build_app(rpcs, self.metrics, self._readiness))
+        app = build_app(
+            rpcs,
+            self.metrics,
+            self._readiness,
+            write_timeout_s=config.write_timeout_seconds,
+        )
+        self._http = HttpServer(app)
         self._election: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._lagging: asyncio.Task[None] | None = None

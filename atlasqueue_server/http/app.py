@@ -21,6 +21,7 @@ from atlasqueue_server.http.answers import dump, json_response, wrong_method
 from atlasqueue_server.http.description import docs, openapi
 from atlasqueue_server.http.transcode import Transcoder
 from atlasqueue_server.metrics import Metrics
+from atlasqueue_server.model import limits
 from atlasqueue_server.rpc.binding import Rpc
 
 READINESS_TIMEOUT_S: Final = 2.0
@@ -29,8 +30,17 @@ READINESS_TIMEOUT_S: Final = 2.0
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 
-def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> Starlette:
-    """The application. Ready when every check that `readiness` returns is "ok"."""
+def build_app(
+    rpcs: Sequence[Rpc],
+    metrics: Metrics,
+    readiness: Readiness,
+    *,
+    write_timeout_s: float = limits.WRITE_TIMEOUT_S,
+) -> Starlette:
+    """The application. Ready when every check that `readiness` returns is "ok".
+
+    A stream whose client does not read for `write_timeout_s` is dropped.
+    """
 
     async def exposition(request: Request) -> Response:
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -60,7 +70,7 @@ def build_app(rpcs: Sequence[Rpc], metrics: Metrics, readiness: Readiness) -> St
         exception_handlers={405: _wrong_method},
     )
     # Not a Mount, whose pattern passes over paths with a newline in them.
-    app.router.default = Transcoder(rpcs)
+    app.router.default = Transcoder(rpcs, write_timeout_s)
     return app
 
 

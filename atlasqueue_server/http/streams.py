@@ -21,7 +21,6 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from atlasqueue_server.http.answers import dump, encode, status_tree
-from atlasqueue_server.rpc.adapter import WRITE_TIMEOUT_S
 from atlasqueue_server.rpc.errors import RpcFailure
 
 SSE: Final = "text/event-stream"
@@ -37,7 +36,7 @@ class EventStream(StreamingResponse):
         rest: AsyncGenerator[Message, None],
         *,
         sse: bool,
-        write_timeout_s: float = WRITE_TIMEOUT_S,
+        write_timeout_s: float,
     ) -> None:
         self._rest = rest
         self._write_timeout_s = write_timeout_s

@@ -59,7 +59,8 @@ class Route:
 class Transcoder:
     """An ASGI app that answers every HTTP path of `rpcs`."""
 
-    def __init__(self, rpcs: Sequence[Rpc]) -> None:
+    def __init__(self, rpcs: Sequence[Rpc], write_timeout_s: float) -> None:
+        self._write_timeout_s = write_timeout_s
         self._routes = [
             Route(rule.method, compile_template(rule.template), rule.body, rpc)
             for rpc in rpcs
@@ -80,7 +81,7 @@ class Transcoder:
             route, values = self._find(request.method, raw_path(request))
             message = await _read_or_count(request, route, values)
             if route.rpc.descriptor.server_streaming:
-                return await _stream(route.rpc, message, request)
+                return await self._stream(route.rpc, message, request)
             answer = await route.rpc.unary(message, _TRANSPORT)
             return answers.json_response(await answers.encode(answer))
         except answers.HttpError as error:
@@ -92,6 +93,16 @@ class Transcoder:
         except Exception as error:
             rpc = f"{request.method} {request.url.path}"
             return answers.status_response(to_status(error, rpc=rpc))
+
+    async def _stream(self, rpc: Rpc, message: Message, request: Request) -> Response:
+        events = rpc.stream(message, _TRANSPORT)
+        kind = wanted_stream(request)
+        if kind == answers.JSON:
+            last = await last_event(events, request.receive)
+            return answers.json_response(await answers.encode(last or rpc.response_class()))
+        # Awaited before the answer begins, so that an error of the call has its HTTP status.
+        first = await anext(events, None)
+        return EventStream(first, events, sse=kind == SSE, write_timeout_s=self._write_timeout_s)
 
     def _find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         allowed = []
@@ -145,14 +156,3 @@ def _set(message: Message, path: str, value: str) -> None:
     json_input.merge({name: value}, message)
     if before and before != getattr(message, name):
         raise InvalidField.of(path, "must be the same in the body and in the path")
-
-
-async def _stream(rpc: Rpc, message: Message, request: Request) -> Response:
-    events = rpc.stream(message, _TRANSPORT)
-    kind = wanted_stream(request)
-    if kind == answers.JSON:
-        last = await last_event(events, request.receive)
-        return answers.json_response(await answers.encode(last or rpc.response_class()))
-    # Awaited before the answer begins, so that an error of the call has its HTTP status.
-    first = await anext(events, None)
-    return EventStream(first, events, sse=kind == SSE)

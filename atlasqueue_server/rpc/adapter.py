@@ -26,8 +26,6 @@ from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.errors import RpcFailure, grpc_code, to_status
 from atlasqueue_server.rpc.write_watch import WriteWatch
 
-# A client that does not read for so long loses its stream, and with it the leases on their way.
-WRITE_TIMEOUT_S: Final = limits.WRITE_TIMEOUT_S
 STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
 
 _TRANSPORT: Final = "grpc"
@@ -37,7 +35,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 async def generic_handlers(
-    rpcs: Sequence[Rpc], write_timeout_s: float = WRITE_TIMEOUT_S
+    rpcs: Sequence[Rpc], write_timeout_s: float = limits.WRITE_TIMEOUT_S
 ) -> list[grpc.GenericRpcHandler]:
     """One generic handler a service, for `server.add_generic_rpc_handlers`."""
     watch = WriteWatch(write_timeout_s)

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from atlasqueue_server.metrics import Metrics
 from atlasqueue_server.model import limits
-from atlasqueue_server.rpc.adapter import WRITE_TIMEOUT_S, generic_handlers
+from atlasqueue_server.rpc.adapter import generic_handlers
 from atlasqueue_server.rpc.binding import Rpc
 from atlasqueue_server.rpc.health import Health, Probe, add
 from atlasqueue_server.startup import BindError, StartupError, TlsFiles, address
@@ -38,7 +38,7 @@ class GrpcOptions:
     # Clients ping each 10 s; half of it, so that none is cut for being a moment early.
     min_recv_ping_interval_s: float = 5.0
     max_concurrent_streams: int = 1000
-    write_timeout_s: float = WRITE_TIMEOUT_S
+    write_timeout_s: float = limits.WRITE_TIMEOUT_S
 
     def channel_arguments(self, reuse_port: bool) -> list[tuple[str, int]]:
         """As grpc wants them."""

@@ -18,13 +18,14 @@ import trustme
 
 from atlasqueue.v1 import job_pb2
 from atlasqueue.v1 import job_service_pb2 as jobs_pb
+from atlasqueue_server import app as server_app
 from atlasqueue_server.http import server as http_server
-from atlasqueue_server.http import streams
 from atlasqueue_server.http.app import build_app
 from atlasqueue_server.http.server import HttpServer
 from atlasqueue_server.model import errors
 from atlasqueue_server.startup import BindError, TlsFiles
 from tests.http.conftest import World
+from tests.plugins.server import config_for
 from tests.rpc.fakes import bound
 
 READY = jobs_pb.WatchJobResponse(job=job_pb2.Job(state=job_pb2.JOB_STATE_READY))
@@ -264,10 +265,9 @@ async def test_the_handler_of_a_stream_ends_when_its_client_goes(
     await asyncio.wait_for(world.handlers.closed.wait(), 5)
 
 
-async def test_a_client_that_does_not_read_loses_its_stream(
-    world: World, base_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams.EventStream.__init__, "__kwdefaults__", {"write_timeout_s": 0.2})
+async def test_a_client_that_does_not_read_loses_its_stream(world: World) -> None:
+    rpcs = bound(world.handlers, metrics=world.metrics)
+    server = HttpServer(build_app(rpcs, world.metrics, world.readiness, write_timeout_s=0.2))
     block = jobs_pb.WatchJobResponse(job=job_pb2.Job(result=bytes(1 << 20)))
 
     async def events(_request: Any) -> AsyncIterator[Any]:
@@ -275,11 +275,26 @@ async def test_a_client_that_does_not_read_loses_its_stream(
             yield block
 
     world.handlers.events = events
-    host, _, port = base_url.removeprefix("http://").partition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    _, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
     writer.write(b"GET /v1/jobs/x:watch HTTP/1.1\r\nHost: a\r\n\r\n")
     await asyncio.wait_for(world.handlers.closed.wait(), 10)
     writer.close()
+    await server.stop(0)
+
+
+async def test_the_write_timeout_that_is_set_holds_for_rest_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It held for gRPC alone: over HTTP it was 15 s, whatever write_timeout_seconds said."""
+    told: list[float] = []
+
+    def build(*parts: Any, write_timeout_s: float) -> Any:
+        told.append(write_timeout_s)
+        return build_app(*parts, write_timeout_s=write_timeout_s)
+
+    monkeypatch.setattr(server_app, "build_app", build)
+    server_app.Application(config_for("postgresql://nowhere/queue", write_timeout_seconds=7))
+    assert told == [7]
 
 
 async def test_stop_waits_for_running_calls(
