@@ -28,6 +28,13 @@ async def take(database: Database, connection: Any, holder: str) -> Term:
     return term
 
 
+async def tick_as(database: Database, connection: Any, holder: str) -> Term:
+    """A term that `holder` has taken and has ticked under."""
+    term = await take(database, connection, holder)
+    await Tick(database, LEASE_S).tick(term)
+    return term
+
+
 async def pass_without_ticks(connection: Any, seconds: float) -> None:
     """As if `seconds` had gone by, in which nobody ticked: all that is stored is that much older."""
     for statement in (
@@ -37,6 +44,15 @@ async def pass_without_ticks(connection: Any, seconds: float) -> None:
         " leased_at = leased_at - %(gone)s * interval '1 s'",
     ):
         await execute(connection, statement, gone=seconds)
+
+
+async def hear_session(connection: Any, timeout_s: int) -> None:
+    """As if the session's heartbeat had just been answered."""
+    await execute(
+        connection,
+        "update atlasqueue.sessions set expires_at = clock_timestamp() + %(s)s * interval '1 s'",
+        s=timeout_s,
+    )
 
 
 @pytest.fixture
@@ -72,7 +88,7 @@ async def is_leased(connection: Any) -> bool:
 async def test_after_an_outage_live_sessions_and_deadlines_have_what_they_had(
     database: Database, connection: Any, running: Standing
 ) -> None:
-    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await tick_as(database, connection, "a")
     before = await time_left(connection, running)
     await pass_without_ticks(connection, 4 * 30)
     assert max(await time_left(connection, running)) < 0
@@ -90,12 +106,10 @@ async def test_after_an_outage_live_sessions_and_deadlines_have_what_they_had(
 async def test_a_worker_that_was_dead_before_the_outage_gets_nothing_out_of_it(
     database: Database, connection: Any, running: Standing
 ) -> None:
-    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await tick_as(database, connection, "a")
     await execute(connection, "update atlasqueue.sessions set expires_at = now() - interval '1 s'")
     await pass_without_ticks(connection, 600)
-    term = await take(database, connection, "b")
-    await Tick(database, LEASE_S).tick(term)
-    await expire_all(database, term)
+    await expire_all(database, await tick_as(database, connection, "b"))
     assert not await is_leased(connection)
 
 
@@ -131,18 +145,15 @@ async def test_under_one_term_a_shorter_gap_is_an_outage(
 async def test_what_was_heard_or_leased_in_the_gap_is_not_extended_by_all_of_it(
     database: Database, connection: Any, running: Standing
 ) -> None:
-    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await tick_as(database, connection, "a")
     await pass_without_ticks(connection, 600)
     # The session was heard just now, and its job leased just now, though nobody ticked.
-    await execute(
-        connection,
-        "update atlasqueue.sessions set expires_at = clock_timestamp() + interval '30 s'",
-    )
+    await hear_session(connection, 30)
     await execute(
         connection,
         "update atlasqueue.leased set leased_at = now(), deadline_at = now() + interval '60 s'",
     )
-    await Tick(database, LEASE_S).tick(await take(database, connection, "b"))
+    await tick_as(database, connection, "b")
     session_s, deadline_s = await time_left(connection, running)
     assert session_s < 31
     assert deadline_s < 62
@@ -152,14 +163,11 @@ async def test_the_grace_takes_no_time_away(
     database: Database, connection: Any, running: Standing
 ) -> None:
     """A session whose timeout was made shorter meanwhile was told the longer one: it keeps that."""
-    await Tick(database, LEASE_S).tick(await take(database, connection, "a"))
+    await tick_as(database, connection, "a")
     await pass_without_ticks(connection, 600)
-    await execute(
-        connection,
-        "update atlasqueue.sessions set expires_at = clock_timestamp() + interval '300 s'",
-    )
+    await hear_session(connection, 300)
     before = await time_left(connection, running)
-    await Tick(database, LEASE_S).tick(await take(database, connection, "b"))
+    await tick_as(database, connection, "b")
     after = await time_left(connection, running)
     assert after[0] == pytest.approx(before[0], abs=60)
 
