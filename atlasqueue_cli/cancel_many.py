@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from atlasqueue.v1 import job_service_pb2
 from atlasqueue_cli import output
-from atlasqueue_cli.connection import Connection, say
+from atlasqueue_cli.connection import Connection
 from atlasqueue_cli.errors import ExitCode
 from atlasqueue_cli.jobs import Wanted
 from atlasqueue_cli.options import Settings
@@ -43,7 +43,7 @@ def cancel_many(settings: Settings, wanted: Wanted, yes: bool) -> int:
                     _print_lines(page, dry_run=not yes)
     except BaseException:
         if yes and tally.total:
-            say(f"{_done(tally, wanted.queue)} so far; the same command goes on")
+            output.say(f"{_done(tally, wanted.queue)} so far; the same command goes on")
         raise
     finally:
         shown.close()
@@ -78,7 +78,7 @@ def _tell(tally: Tally, queue: str, yes: bool) -> None:
     running = f" and ask {_jobs(tally.requested, 'running ')} to stop" if tally.requested else ""
     print(f"would cancel {_jobs(tally.cancelled)} of {queue}{running}")
     if tally.total:
-        say("nothing is done yet; add --yes to do it")
+        output.say("nothing is done yet; add --yes to do it")
 
 
 def _done(tally: Tally, queue: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from atlasqueue.calls import Calls, Stubs
 from atlasqueue.tracing import Metadata
 from atlasqueue_cli.errors import UsageError
 from atlasqueue_cli.options import Settings
+from atlasqueue_cli.output import say
 
 # An answer that comes back within so long needs no word.
 QUIET_S = 1.0
@@ -85,8 +85,3 @@ def pages(
         if not token or (left is not None and left <= 0):
             return
         request.page_token = token
-
-
-def say(line: str) -> None:
-    """A line for the person, beside the output."""
-    print(f"atlasqueue: {line}", file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +25,10 @@ class Act:
     """Redrive or purge: what to call, and how to tell of it."""
 
     name: str
+    # In words; and the field of the answer that says how many.
     done: str
     request: Callable[..., Any]
     pick: Callable[[Stubs], Any]
-    count: str
 
 
 REDRIVE = Act(
@@ -37,14 +36,12 @@ REDRIVE = Act(
     "redriven",
     pb.RedriveDeadLettersRequest,
     lambda stubs: stubs.queues.RedriveDeadLetters,
-    "redriven",
 )
 PURGE = Act(
     "purge",
     "purged",
     pb.PurgeDeadLettersRequest,
     lambda stubs: stubs.queues.PurgeDeadLetters,
-    "purged",
 )
 
 
@@ -132,12 +129,12 @@ def act(settings: Settings, what: Act, chosen: Chosen, yes: bool) -> int:
             count, more = _dry_run(connection, what, chosen, ids)
     if settings.json:
         # The contract writes numbers of 64 bits as strings.
-        output.print_json({what.count: str(count), "more": more, "dryRun": not yes})
+        output.print_json({what.done: str(count), "more": more, "dryRun": not yes})
         return ExitCode.OK
     _tell(what, chosen, count, more, yes)
     if ids and count < len(ids):
         missing = len(ids) - count
-        print(f"atlasqueue: {missing} of the ids are no dead letters of it", file=sys.stderr)
+        output.say(f"{missing} of the ids are no dead letters of it")
         return ExitCode.REFUSED if yes else ExitCode.OK
     return ExitCode.OK
 
@@ -150,7 +147,7 @@ def _tell(what: Act, chosen: Chosen, count: int, more: bool, yes: bool) -> None:
     least = "at least " if more else ""
     print(f"would {what.name} {least}{grouped(count)} {letters} of {chosen.queue}")
     if count:
-        print("atlasqueue: nothing is done yet; add --yes to do it", file=sys.stderr)
+        output.say("nothing is done yet; add --yes to do it")
 
 
 def _dry_run(
@@ -211,4 +208,4 @@ def _call(
     else:
         request.filter.CopyFrom(chosen.filter())
     response = connection.call(what.pick, request)
-    return int(getattr(response, what.count)), bool(response.more)
+    return int(getattr(response, what.done)), bool(response.more)

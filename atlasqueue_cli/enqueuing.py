@@ -141,7 +141,7 @@ def enqueue_and_wait(settings: Settings, flags: Flags, one: One, timeout: str | 
     with Connection(settings) as connection:
         response = _store(connection, flags, one)
     if not settings.json:
-        print(f"atlasqueue: job {response.job_id}", file=sys.stderr)
+        output.say(f"job {response.job_id}")
     return wait_for_one(settings, response.job_id, response.queue, limit)
 
 
@@ -175,7 +175,7 @@ def enqueue_lines(settings: Settings, flags: Flags, bulk: Bulk) -> int:
         source = open_input(bulk.source)
         total = os.fstat(source.fileno()).st_size if bulk.source != "-" else 0
         if bulk.source == "-" and sys.stdin.isatty():
-            print("atlasqueue: a job a line, as JSON; end with Ctrl-D", file=sys.stderr)
+            output.say("a job a line, as JSON; end with Ctrl-D")
         lines = _judged(source, defaults, run, first, bulk.payloads)
         return Lines(settings, bulk, run, first, total, connection).work(lines)
 

@@ -53,22 +53,18 @@ class Explanation:
 
 def explain(error: Exception, servers: str) -> Explanation:
     """What to tell of an error of the SDK. `servers` are the addresses that were tried."""
-    from atlasqueue import errors as sdk
-
     if isinstance(error, CliError):
         return Explanation(str(error), error.code, error.hint)
-    for kind, code, message, hint in _known(sdk, error, servers):
+    for kind, code, message, hint in _known(str(error), servers):
         if isinstance(error, kind):
             return Explanation(message, code, hint)
     return Explanation(str(error), ExitCode.REFUSED)
 
 
-def _known(
-    sdk: object, error: Exception, servers: str
-) -> list[tuple[type[Exception], ExitCode, str, str]]:
+def _known(text: str, servers: str) -> list[tuple[type[Exception], ExitCode, str, str]]:
+    """(class of errors, exit code, line, hint) for errors that say `text`; the first that fits counts."""
     from atlasqueue import errors as e
 
-    text = str(error)
     dead = "redrive it with `atlasqueue dead-letters redrive`, or purge it"
     return [
         (e.InvalidField, ExitCode.USAGE, text, ""),

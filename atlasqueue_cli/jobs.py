@@ -12,11 +12,10 @@ from atlasqueue.errors import AtlasQueueError
 from atlasqueue.jobs import to_timestamp
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_cli import output, times, views
-from atlasqueue_cli.connection import Connection, pages, say
+from atlasqueue_cli.connection import Connection, pages
 from atlasqueue_cli.errors import ExitCode, UsageError, explain
 from atlasqueue_cli.lines import lines_of, open_input
 from atlasqueue_cli.options import Settings, complain
-from atlasqueue_cli.watching import print_bytes
 
 IDS_MAX = 100_000
 ID_LINE_BYTES_MAX = 1000
@@ -65,7 +64,7 @@ def get(settings: Settings, job_id: str, queue: str, only: str | None) -> None:
     with Connection(settings) as connection:
         job = read_job(connection, job_id, queue)
     if only is not None:
-        print_bytes(getattr(job, only))
+        output.print_bytes(getattr(job, only))
     elif settings.json:
         output.print_json(job)
     else:
@@ -133,7 +132,7 @@ def print_pages(
             count += len(found)
             sys.stdout.flush()
     if token:
-        say(f"{count} shown, there are more: --all, --limit, or --page-token {token}")
+        output.say(f"{count} shown, there are more: --all, --limit, or --page-token {token}")
 
 
 def cancel(settings: Settings, job_ids: Sequence[str], queue: str) -> int:

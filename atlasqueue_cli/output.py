@@ -1,4 +1,4 @@
-"""JSON lines and tables on standard output.
+"""JSON lines, tables and bytes on standard output, and lines beside them on standard error.
 
 `-o json` prints one object a line, in the JSON of the contract's messages (as REST does: jobId, bytes in
 base64, 64-bit numbers as strings), fields with default values included, so that a script may rely on them.
@@ -16,6 +16,8 @@ from typing import Any
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What free text is cut to in a table.
 TEXT_CHARS = 60
+# What is shown of a payload, a result or a checkpoint, in characters.
+BYTES_SHOWN = 4096
 STYLES = {
     "ready": "cyan",
     "scheduled": "blue",
@@ -58,6 +60,34 @@ def cut(text: str, chars: int = TEXT_CHARS) -> str:
     """Text on one line of a table."""
     text = clean(text)
     return text if len(text) <= chars else text[: chars - 1] + "…"
+
+
+def text_of(data: bytes) -> str | None:
+    """Bytes as text for a terminal, or how many they are; None for none."""
+    if not data:
+        return None
+    try:
+        text = clean(data.decode())
+    except UnicodeDecodeError:
+        return f"({len(data)} bytes that are no text)"
+    if len(text) > BYTES_SHOWN:
+        return f"{text[:BYTES_SHOWN]}… ({len(data)} bytes)"
+    return text
+
+
+def print_bytes(data: bytes) -> None:
+    """Bytes as they are into a pipe; on a terminal only what is text, with a line end."""
+    if sys.stdout.isatty():
+        print(text_of(data) or "")
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say(line: str) -> None:
+    """A line for the person, beside the output."""
+    print(f"atlasqueue: {line}", file=sys.stderr, flush=True)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

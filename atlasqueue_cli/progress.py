@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any, Protocol
 
+from atlasqueue_cli.output import say
+
 PLAIN_EVERY_S = 2.0
 
 
@@ -30,7 +32,7 @@ class Silent:
 
     def say(self, line: str) -> None:
         """The line."""
-        print(f"atlasqueue: {line}", file=sys.stderr, flush=True)
+        say(line)
 
     def close(self) -> None:
         """Nothing."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2
-from atlasqueue_cli.output import clean, cut
+from atlasqueue_cli.output import cut, text_of
 from atlasqueue_cli.times import span
 
 JOB_HEADER = ("JOB", "KIND", "STATE", "PRIORITY", "ATTEMPT", "AGE", "NOTE")
@@ -15,7 +15,6 @@ DEAD_HEADER = ("JOB", "KIND", "REASON", "ATTEMPT", "DIED", "ERROR")
 QUEUE_HEADER = ("QUEUE", "READY", "SCHEDULED", "LEASED", "DEAD", "SUCCEEDED", "CANCELLED", "NOTE")
 WORKER_HEADER = ("SESSION", "WORKER", "QUEUES", "SLOTS", "LEASED", "STREAM", "AGE", "TIME LEFT")
 SERVER_HEADER = ("SERVER", "ADDRESS", "VERSION", "AGE", "SEEN", "NOTE")
-TEXT_BYTES_SHOWN = 4096
 # What is used where neither job nor queue says (docs of the contract: job.proto, queue_service.proto).
 DEFAULTS = {
     "max_attempts": "20",
@@ -57,19 +56,6 @@ def _when(message: Any, name: str) -> str | None:
     delta = datetime.now(UTC) - time
     near = f"{span(delta)} ago" if delta.total_seconds() >= 0 else f"in {span(-delta)}"
     return f"{time.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}  ({near})"
-
-
-def text_of(data: bytes) -> str | None:
-    """Bytes as text for a terminal, or how many they are; None for none."""
-    if not data:
-        return None
-    try:
-        text = clean(data.decode())
-    except UnicodeDecodeError:
-        return f"({len(data)} bytes that are no text)"
-    if len(text) > TEXT_BYTES_SHOWN:
-        return f"{text[:TEXT_BYTES_SHOWN]}… ({len(data)} bytes)"
-    return text
 
 
 def job_row(job: job_pb2.Job) -> Sequence[Any]:

@@ -15,7 +15,7 @@ from atlasqueue_cli import output
 from atlasqueue_cli.connection import Connection
 from atlasqueue_cli.errors import CliError, ExitCode, UsageError, explain
 from atlasqueue_cli.options import Settings, complain
-from atlasqueue_cli.views import error_text, job_note, reason_name, state_name, text_of
+from atlasqueue_cli.views import error_text, job_note, reason_name, state_name
 
 TAILED_MAX = 200
 SECOND = timedelta(seconds=1)
@@ -59,7 +59,7 @@ def wait_for_one(settings: Settings, job_id: str, queue_name: str, limit: timede
     if settings.json:
         output.print_json(job)
     elif job.state == job_pb2.JOB_STATE_SUCCEEDED:
-        print_bytes(job.result)
+        output.print_bytes(job.result)
     return _judge(job)
 
 
@@ -113,16 +113,6 @@ def _judge(job: job_pb2.Job) -> ExitCode:
         complain(f"job {job.job_id} was cancelled")
         return ExitCode.CANCELLED
     return ExitCode.OK
-
-
-def print_bytes(data: bytes) -> None:
-    """Bytes as they are into a pipe; on a terminal only what is text, with a line end."""
-    if sys.stdout.isatty():
-        print(text_of(data) or "")
-        return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
 
 
 def tail(settings: Settings, job_ids: Sequence[str], queue_name: str) -> int:
