@@ -157,7 +157,7 @@ DataDirectory = Annotated[
     "`atlasqueue-server serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem`\n\n"
     "`atlasqueue-server serve --processes 4` (HTTP on 7421 to 7424)\n\n"
     "Stop it with SIGTERM or Ctrl-C: it takes no new calls, lets running ones end, and leaves "
-    "leases as they are. Exit code 2: a setting is wrong; 3: it could not start."
+    "leases as they are. Exit code 2: a setting is wrong; 3: it could not start.",
 )
 def serve(
     config: Config = None,
@@ -193,7 +193,7 @@ def serve(
     "`atlasqueue-server dev`\n\n"
     "`atlasqueue-server dev --data-directory ./data --grpc-port 0 --http-port 0`\n\n"
     "`atlasqueue-server dev --database-url postgresql://me@localhost/scratch`\n\n"
-    "The data is kept between runs; remove the directory to start over."
+    "The data is kept between runs; remove the directory to start over.",
 )
 def dev(
     data_directory: DataDirectory = None,
@@ -222,7 +222,7 @@ def dev(
     "`atlasqueue-server migrate --database-url postgresql://queue@db/queue`\n\n"
     "`atlasqueue-server migrate --status` tells what is applied and what is not (also as "
     "--dry-run); it exits with 1 when something is not.\n\n"
-    "Safe to run from several places at once: one works, the others wait for it."
+    "Safe to run from several places at once: one works, the others wait for it.",
 )
 def migrate(
     config: Config = None,
@@ -245,7 +245,7 @@ def migrate(
     "It only reads, and a role that may not see everything is told what it could not see. Best is a role with "
     "`grant pg_read_all_stats`, and select on the tables of schema atlasqueue.\n\n"
     "Exit code 0: nothing is wrong; 1: warnings; 2: problems; 3: it could not look (a setting is wrong, the "
-    "database does not answer)."
+    "database does not answer).",
 )
 def doctor(
     config: Config = None,

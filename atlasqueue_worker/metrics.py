@@ -30,6 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from atlasqueue.buckets import SECONDS
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import Handler
 from atlasqueue_worker.held import Held
@@ -38,24 +39,6 @@ from atlasqueue_worker.job import JobContext
 if TYPE_CHECKING:
     from atlasqueue_worker.worker import Worker
 
-SECONDS: Final = (
-    0.001,
-    0.005,
-    0.01,
-    0.05,
-    0.1,
-    0.5,
-    1,
-    5,
-    10,
-    30,
-    60,
-    300,
-    1800,
-    3600,
-    21_600,
-    86_400,
-)
 STATUSES: Final = {
     number: name.removeprefix("REPORT_STATUS_").lower()
     for name, number in worker_service_pb2.ReportStatus.items()

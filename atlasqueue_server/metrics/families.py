@@ -17,25 +17,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from atlasqueue.buckets import SECONDS
+
 SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-SECONDS: Final = (
-    0.001,
-    0.005,
-    0.01,
-    0.05,
-    0.1,
-    0.5,
-    1,
-    5,
-    10,
-    30,
-    60,
-    300,
-    1800,
-    3600,
-    21_600,
-    86_400,
-)
 
 Labels = tuple[str, ...]
 

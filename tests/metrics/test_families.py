@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from atlasqueue_server.metrics.families import SECONDS, HistogramFamily
+from atlasqueue.buckets import SECONDS
+from atlasqueue_server.metrics.families import HistogramFamily
 from atlasqueue_server.metrics.names import OTHER, UNKNOWN, Names
 
 
