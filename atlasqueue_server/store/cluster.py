@@ -12,8 +12,9 @@ import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store.database import (
-    CONNECTION_SETTINGS,
+    Connection,
     Database,
+    connect,
     fetch,
     hung_up_after,
     send,
@@ -84,12 +85,7 @@ async def notify(database: Database, message: str) -> None:
 async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
     """Messages of the channel, on a connection of its own. Raises DatabaseUnavailable when it breaks."""
     try:
-        connection = await psycopg.AsyncConnection.connect(
-            database_url,
-            autocommit=True,
-            application_name="atlasqueue-listen",
-            **CONNECTION_SETTINGS,
-        )
+        connection = await connect(database_url, "atlasqueue-listen")
         try:
             with hung_up_after(connection, LISTEN_ANSWER_S):
                 await connection.execute(statement("listen"))
@@ -100,7 +96,7 @@ async def listening(database_url: str) -> AsyncIterator[AsyncIterator[str]]:
         raise DatabaseUnavailable("the LISTEN connection is lost") from error
 
 
-async def _messages(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> AsyncIterator[str]:
+async def _messages(connection: Connection) -> AsyncIterator[str]:
     while True:
         async for notification in connection.notifies(timeout=LISTEN_SILENCE_S):
             yield notification.payload

@@ -257,6 +257,16 @@ class Database:
             return await fetch(await send(connection, name, params))
 
 
+async def connect(url: str, application_name: str, **settings: Any) -> Connection:
+    """A connection beside the pool, in autocommit mode; `settings` as psycopg takes them. Raises psycopg.Error."""
+    return await AsyncConnection.connect(
+        url,
+        autocommit=True,
+        application_name=application_name,
+        **{**CONNECTION_SETTINGS, **settings},
+    )
+
+
 @contextmanager
 def hung_up_after(
     connection: AsyncConnection[Any], seconds: float, then: Callable[[], None] = lambda: None

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 
-from atlasqueue_server.store.database import CONNECTION_SETTINGS, hung_up_after
+from atlasqueue_server.store.database import Connection, connect, hung_up_after
 from atlasqueue_server.store.migrations import (
     ADDRESS_UNREADABLE,
     MigrationError,
@@ -25,7 +25,6 @@ from atlasqueue_server.store.migrations import (
 from atlasqueue_server.store.pooler import pools_transactions
 from atlasqueue_server.store.statements import statement
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 T = TypeVar("T")
 
 ANSWER_S: Final = 15.0
@@ -207,13 +206,7 @@ async def examine(database_url: str, setting_names: list[str]) -> Facts:
 
 
 async def _connect(database_url: str) -> Connection:
-    connection = await psycopg.AsyncConnection.connect(
-        database_url,
-        autocommit=True,
-        prepare_threshold=None,
-        application_name="atlasqueue-doctor",
-        **CONNECTION_SETTINGS,
-    )
+    connection = await connect(database_url, "atlasqueue-doctor", prepare_threshold=None)
     # Of each transaction, not of the connection: a pooler may stand between.
     await connection.set_read_only(True)
     return connection

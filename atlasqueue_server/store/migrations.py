@@ -20,11 +20,9 @@ from pathlib import Path
 import psycopg
 
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.store.database import CONNECTION_SETTINGS
+from atlasqueue_server.store.database import Connection, connect
 from atlasqueue_server.store.pooler import ADVICE, pools_transactions
 from atlasqueue_server.store.statements import statement
-
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 LOCK_KEY = 0x61746C6173
 LOCK_POLL_S = 0.1
@@ -189,12 +187,7 @@ def no_connection(error: Exception) -> DatabaseUnavailable:
 
 async def _connect(database_url: str) -> Connection:
     try:
-        connection = await psycopg.AsyncConnection.connect(
-            database_url,
-            autocommit=True,
-            application_name="atlasqueue-migrate",
-            **{**CONNECTION_SETTINGS, "connect_timeout": 10},
-        )
+        connection = await connect(database_url, "atlasqueue-migrate", connect_timeout=10)
     except psycopg.OperationalError as error:
         raise no_connection(error) from error
     except psycopg.ProgrammingError:

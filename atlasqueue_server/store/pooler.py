@@ -22,7 +22,7 @@ from typing import Final
 
 import psycopg
 
-from atlasqueue_server.store.database import CONNECTION_SETTINGS
+from atlasqueue_server.store.database import Connection, connect
 from atlasqueue_server.store.statements import statement
 
 # A pooler whose backends are all busy keeps a statement waiting.
@@ -34,7 +34,6 @@ ADVICE: Final = (
 )
 
 Backend = tuple[int, datetime]
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
 def shares_backends(one: Sequence[Backend], two: Backend) -> bool:
@@ -64,13 +63,7 @@ async def pools_transactions(database_url: str) -> bool:
 
 
 async def _connect(database_url: str) -> Connection:
-    return await psycopg.AsyncConnection.connect(
-        database_url,
-        autocommit=True,
-        prepare_threshold=None,
-        application_name="atlasqueue-pooler-check",
-        **CONNECTION_SETTINGS,
-    )
+    return await connect(database_url, "atlasqueue-pooler-check", prepare_threshold=None)
 
 
 async def _backend(connection: Connection) -> Backend:
