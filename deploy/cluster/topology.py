@@ -19,6 +19,9 @@ from deploy.load.app import QUEUES
 APP = "deploy.load.app:app"
 READY_S = 60.0
 STEP = 10
+# Prometheus listens so far above the first server.
+PROMETHEUS_ABOVE = 1000
+PORT_MAX = 65_535
 
 
 class ClusterError(Exception):
@@ -63,7 +66,7 @@ class Cluster:
 
     def start(self) -> None:
         """Starts all of it; returns when every server is ready. Raises ClusterError."""
-        ports = _ports(self.plan)
+        ports = ports_of(self.plan)
         for number in range(self.plan.servers):
             self._start_server(number + 1, ports[2 * number], ports[2 * number + 1])
         for server in self.servers:
@@ -126,12 +129,18 @@ class Cluster:
         self.say("prometheus is ready")
 
 
-def _ports(plan: Plan) -> list[int]:
+def ports_of(plan: Plan) -> list[int]:
+    """gRPC and HTTP of each server, metrics of each worker, Prometheus. Raises ClusterError."""
     if plan.base_port == 0:
         return free_ports(2 * plan.servers + plan.workers + 1)
     ports = [plan.base_port + STEP * n + offset for n in range(plan.servers) for offset in (0, 1)]
     ports += [plan.base_port + 2 + STEP * n for n in range(plan.workers)]
-    ports.append(plan.base_port + 1000)
+    ports.append(plan.base_port + PROMETHEUS_ABOVE)
+    if plan.base_port < 0 or max(ports) > PORT_MAX:
+        raise ClusterError(
+            f"the ports would be {plan.base_port} to {max(ports)}, and {PORT_MAX} is the last: "
+            f"say --base-port 0 for any free ones, or 1 to {PORT_MAX - max(ports) + plan.base_port}"
+        )
     if taken := [port for port in ports if not is_port_free(port)]:
         wrong = ", ".join(map(str, taken))
         raise ClusterError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from atlasqueue_server.embedded.ports import ports_to_keep
 from deploy.cluster.processes import ROOT
+from deploy.cluster.topology import ClusterError, Plan, ports_of
 from deploy.load.__main__ import batch_size
 from deploy.load.orders import Mix, order
 
@@ -25,16 +28,19 @@ def test_the_short_form_runs_jobs_and_stops_everything() -> None:
 
 
 def test_a_taken_port_is_named() -> None:
-    import socket
-
+    port = next(ports_to_keep(None))
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
-        from deploy.cluster.topology import ClusterError, Plan, _ports
-
         with pytest.raises(ClusterError, match=f"listens on .*{port}.*--base-port 0"):
-            _ports(Plan(base_port=port))
+            ports_of(Plan(base_port=port))
+
+
+@pytest.mark.parametrize("base_port", [-1, 64_536, 70_000])
+def test_ports_that_are_none_are_refused(base_port: int) -> None:
+    """How it showed: a traceback, after PostgreSQL had been started."""
+    with pytest.raises(ClusterError, match="--base-port 0 for any free ones, or 1 to 64535"):
+        ports_of(Plan(base_port=base_port))
 
 
 def test_a_directory_that_cannot_be_had_is_one_line() -> None:
