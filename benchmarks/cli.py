@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from atlasqueue_server.embedded import EmbeddedPostgresError
+
+if TYPE_CHECKING:
+    from benchmarks.harness.document import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -56,6 +63,20 @@ def _output(kind: str, given: Path | None) -> Path:
     return given or RESULTS / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}.json"
 
 
+def _measure(run: Callable[[Callable[[Run], None]], Run], path: Path) -> Run:
+    """Measures; the document is written whenever there is something new, and shown at the end."""
+    from benchmarks.harness.console import say, show
+
+    try:
+        done = run(lambda so_far: so_far.write(path))
+    except (ValueError, EmbeddedPostgresError) as error:
+        raise typer.BadParameter(str(error)) from None
+    done.write(path)
+    show(done.document())
+    say(f"wrote {path}")
+    return done
+
+
 @app.command()
 def peers(
     only: Only = "",
@@ -75,7 +96,6 @@ def peers(
     --only takes names of peers and of phases (enqueue, work, life, latency, half_load):
     `--only river,work` compares the work phase with River's.
     """
-    from benchmarks.harness.console import say, show
     from benchmarks.peers.run import Options, run
 
     options = Options(
@@ -88,14 +108,7 @@ def peers(
         workers,
         server_arguments,
     )
-    path = _output("peers", output)
-    try:
-        done = run(options, lambda so_far: so_far.write(path))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    done.write(path)
-    show(done.document())
-    say(f"wrote {path}")
+    _measure(partial(run, options), _output("peers", output))
 
 
 @app.command()
@@ -122,20 +135,13 @@ def own(
     --only takes names of measurements: enqueue, unary_1, unary_16, unary_64, work, lifecycle, latency,
     half_load, slots, languages, backlog, horizon, idle_streams, heartbeats, soak, churn.
     """
-    from benchmarks.harness.console import say, show
     from benchmarks.own.context import LONG, QUICK, Sizes
     from benchmarks.own.run import Options, run
 
     sizes = QUICK if quick else LONG if long else Sizes()
     options = Options(_names(only), pairs, sizes, database_url, slots, workers, server_arguments)
     path = _output("own", output)
-    try:
-        done = run(options, lambda so_far: so_far.write(path))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    done.write(path)
-    show(done.document())
-    say(f"wrote {path}")
+    done = _measure(partial(run, options), path)
     _plot(path)
     raise typer.Exit(1 if done.skipped else 0)
 

@@ -79,7 +79,8 @@ def open_postgres(
 ) -> Iterator[Postgres]:
     """The server at `url` (a role that may make databases), else an embedded one.
 
-    `settings` apply to the embedded one only. Raises EmbeddedPostgresError, psycopg.Error.
+    `settings` apply to the embedded one only. Raises EmbeddedPostgresError, and ValueError when nothing answers at
+    `url`.
     """
     if url is not None:
         with _connected(url) as postgres:
@@ -94,7 +95,14 @@ def open_postgres(
 
 @contextmanager
 def _connected(url: str) -> Iterator[Postgres]:
-    with psycopg.connect(url, autocommit=True) as connection:
+    try:
+        connected = psycopg.connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise ValueError(f"--database-url: {error}") from None
+    except psycopg.ProgrammingError:
+        # Its text may quote the address, and with it the password.
+        raise ValueError("--database-url must look like postgresql://user@host/db") from None
+    with connected as connection:
         yield Postgres(url, connection, _postmaster(connection))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import psycopg
@@ -29,7 +30,7 @@ def waiting(context: Context, jobs: int) -> Iterator[str]:
         yield urlsplit(url).path.lstrip("/")
 
 
-def _at_depth(context: Context, jobs: int, template: str) -> dict[str, Metrics]:
+def _at_depth(context: Context, template: str) -> dict[str, Metrics]:
     """The rate of a worker that never sees the end of it, and the time of single claims."""
     with context.server(template) as live:
         rate = live.measure("worker", live.worker(jobs=context.sizes.jobs))
@@ -45,14 +46,9 @@ def backlog(context: Context) -> Iterator[dict[str, Measure]]:
     extra = context.sizes.jobs + context.sizes.claims * CLAIM_BATCH + context.slots
     depths = context.sizes.backlogs
 
-    def measure(depth: int, template: str) -> Measure:
-        return lambda: _at_depth(context, depth, template)
-
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         templates = {d: stack.enter_context(waiting(context, d + extra)) for d in depths}
         yield {
-            f"{depth:,} waiting".replace(",", " "): measure(depth, template)
+            f"{depth:,} waiting".replace(",", " "): partial(_at_depth, context, template)
             for depth, template in templates.items()
         }

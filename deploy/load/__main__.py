@@ -10,6 +10,7 @@ import signal
 import sys
 
 from atlasqueue import AsyncClient, AtlasQueueError
+from atlasqueue.channel import parse_addresses
 from deploy.load.orders import Mix, order
 
 TICKS_PER_S = 10
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     if given.count is not None and given.count < 1:
         parser.error("--count must be at least 1")
     try:
+        parse_addresses(given.server)
         given.mix = Mix(given.retry, given.die)
     except ValueError as error:
         parser.error(str(error))

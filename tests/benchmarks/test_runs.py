@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from benchmarks.harness import document
+from benchmarks.harness.postgres import open_postgres
 from benchmarks.harness.runner import Runner, RunnerError
 from benchmarks.own import languages
 from benchmarks.own.context import QUICK
@@ -77,6 +78,14 @@ def test_a_runner_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> N
     with Runner(["sh", "-c", "echo broken >&2; exit 3"], tmp_path / "log") as runner:
         with pytest.raises(RunnerError, match=r"code 3\nbroken"):
             runner.ready()
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/queue", "secret word"])
+def test_a_database_that_cannot_be_had_is_named_by_its_flag(url: str) -> None:
+    """How it showed: a traceback."""
+    with pytest.raises(ValueError, match=r"^--database-url") as refused, open_postgres(url):
+        pass
+    assert "secret" not in str(refused.value)
 
 
 def test_the_rows_that_are_copied_fit_the_schema(migrated_database_url: str) -> None:

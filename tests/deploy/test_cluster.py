@@ -12,6 +12,7 @@ import pytest
 from atlasqueue_server.embedded.ports import ports_to_keep
 from deploy.cluster.processes import ROOT
 from deploy.cluster.topology import ClusterError, Plan, ports_of
+from deploy.load.__main__ import arguments as load_arguments
 from deploy.load.__main__ import batch_size
 from deploy.load.orders import Mix, order
 
@@ -49,6 +50,16 @@ def test_a_directory_that_cannot_be_had_is_one_line() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("error: the data directory /dev/null/x cannot be made")
+
+
+def test_a_load_for_no_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How it showed: a traceback."""
+    monkeypatch.setattr(sys, "argv", ["load", "--server", "nowhere"])
+    with pytest.raises(SystemExit):
+        load_arguments()
+    assert "'nowhere' is no server address" in capsys.readouterr().err
 
 
 def test_the_same_seed_makes_the_same_load() -> None:
