@@ -59,7 +59,8 @@ from atlasqueue_server.scheduler.observe import LoopCollector
 from atlasqueue_server.startup import StartupError, address, known_as
 from atlasqueue_server.store.cluster import ping
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.migrations import MigrationError, check_schema
+from atlasqueue_server.store.fitness import UnfitDatabase
+from atlasqueue_server.store.migrations import check_schema
 from atlasqueue_server.version import VERSION
 
 log = structlog.get_logger("atlasqueue.server")
@@ -178,7 +179,7 @@ class Application:
         """
         try:
             version = await check_schema(self.database.url)
-        except (MigrationError, DatabaseUnavailable) as error:
+        except (UnfitDatabase, DatabaseUnavailable) as error:
             raise StartupError(str(error)) from error
         await self.database.open()
         await self.reserved.open()

@@ -163,11 +163,11 @@ def _migrate(url: str) -> None:
 def _on_database(work: Coroutine[Any, Any, T]) -> T:
     """The result of work on the schema; what the database makes impossible is a StartupError."""
     from atlasqueue_server.model.errors import DatabaseUnavailable
-    from atlasqueue_server.store.migrations import MigrationError
+    from atlasqueue_server.store.fitness import UnfitDatabase
 
     try:
         return asyncio.run(work)
-    except (DatabaseUnavailable, MigrationError) as error:
+    except (DatabaseUnavailable, UnfitDatabase) as error:
         raise StartupError(str(error)) from error
 
 

@@ -16,12 +16,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import psycopg
 
 from atlasqueue_server.store.database import Connection, connect, hung_up_after
-from atlasqueue_server.store.migrations import (
-    ADDRESS_UNREADABLE,
-    MigrationError,
-    known_migrations,
-    no_connection,
-)
+from atlasqueue_server.store.fitness import connection_explained
+from atlasqueue_server.store.migrations import known_migrations
 from atlasqueue_server.store.pooler import pools_transactions
 from atlasqueue_server.store.statements import statement
 
@@ -193,16 +189,11 @@ class Facts:
 
 
 async def examine(database_url: str, setting_names: list[str]) -> Facts:
-    """Looks at everything once. Raises DatabaseUnavailable; MigrationError for an unreadable address."""
-    try:
+    """Looks at everything once. Raises DatabaseUnavailable; UnfitDatabase for an unreadable address."""
+    with connection_explained():
         async with await _connect(database_url) as connection:
             with hung_up_after(connection, 4 * ANSWER_S):
                 return await _examine(connection, database_url, setting_names)
-    except psycopg.OperationalError as error:
-        raise no_connection(error) from error
-    except psycopg.ProgrammingError:
-        # Its text may quote the address, and with it the password.
-        raise MigrationError(ADDRESS_UNREADABLE) from None
 
 
 async def _connect(database_url: str) -> Connection:

@@ -18,7 +18,8 @@ import urllib.error
 from pathlib import Path
 
 from atlasqueue_server.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from atlasqueue_server.store.migrations import MigrationError, migrate
+from atlasqueue_server.store.fitness import UnfitDatabase
+from atlasqueue_server.store.migrations import migrate
 from deploy.cluster.processes import Children
 from deploy.cluster.topology import Cluster, ClusterError, Plan, settled_jobs
 
@@ -159,7 +160,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="atlasqueue-cluster-") as directory:
         try:
             return run(given, plan, Path(directory), stop)
-        except (EmbeddedPostgresError, MigrationError) as error:
+        except (EmbeddedPostgresError, UnfitDatabase) as error:
             say(f"error: {error}")
             return 1
 

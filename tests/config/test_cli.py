@@ -88,8 +88,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         "atlasqueue_server.store.migrations",
         migrate=world.migrate,
         status=world.status,
-        MigrationError=LookupError,
     )
+    module("atlasqueue_server.store.fitness", UnfitDatabase=LookupError)
     module(
         "atlasqueue_server.embedded",
         EmbeddedPostgres=world.postgres,

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from atlasqueue import AsyncClient, NewJob
-from atlasqueue_server.store.migrations import TransactionPooling, check_schema, migrate
+from atlasqueue_server.store.fitness import TransactionPooling
+from atlasqueue_server.store.migrations import check_schema, migrate
 from atlasqueue_server.store.pooler import pools_transactions, shares_backends
 from tests.plugins.pgbouncer import MISSING, PROGRAM, pgbouncer
 from tests.plugins.processes import Processes

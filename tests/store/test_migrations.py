@@ -13,15 +13,13 @@ import pytest
 from atlasqueue_server.model.errors import DatabaseUnavailable
 from atlasqueue_server.store import migrations
 from atlasqueue_server.store.examine import Unseen, examine
+from atlasqueue_server.store.fitness import ReadOnly, UnfitDatabase, WrongEncoding
 from atlasqueue_server.store.jobs import get_jobs
 from atlasqueue_server.store.migrations import (
     LOCK_KEY,
     Migration,
-    MigrationError,
-    ReadOnly,
     SchemaTooNew,
     SchemaTooOld,
-    WrongEncoding,
     check_schema,
     known_migrations,
     migrate,
@@ -137,7 +135,7 @@ async def test_a_role_that_may_not_is_told_what_it_needs(
             (migrated_database_url, check_schema, "Grant it USAGE on schema atlasqueue"),
             (migrated_database_url, status, "Grant it USAGE on schema atlasqueue"),
         ):
-            with pytest.raises(MigrationError, match=f"role {role} may not do that: .*{needs}"):
+            with pytest.raises(UnfitDatabase, match=f"role {role} may not do that: .*{needs}"):
                 await act(with_user(url, role, "s3cret"))
     finally:
         await _rows(database_url, f"drop role {role}")
@@ -245,7 +243,7 @@ async def test_a_migration_holds_up_nobody_while_it_waits(
         assert (await migrating).applied == ["more.sql"]
         await _rows(database_url, f"delete from atlasqueue.migrations where version > {NEWEST}")
         await dump.execute("lock table atlasqueue.servers in access share mode")
-        with pytest.raises(MigrationError, match=r"more.sql changed nothing.*a dump maybe"):
+        with pytest.raises(UnfitDatabase, match=r"more.sql changed nothing.*a dump maybe"):
             await migrate(database_url)
 
 

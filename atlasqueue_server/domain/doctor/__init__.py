@@ -62,5 +62,5 @@ def _unseen(facts: Facts, why: str) -> Finding:
 
 
 async def look(database_url: str) -> Diagnosis:
-    """Reads the facts and diagnoses. Raises DatabaseUnavailable, MigrationError."""
+    """Reads the facts and diagnoses. Raises DatabaseUnavailable, UnfitDatabase."""
     return diagnose(await examine(database_url, list(database.SETTINGS)))

@@ -8,7 +8,7 @@ from typing import Final
 
 from atlasqueue_server.domain.doctor.findings import Finding, Level, check
 from atlasqueue_server.store.examine import Facts
-from atlasqueue_server.store.migrations import ENCODING, OF_ENCODING, OLDEST_POSTGRES
+from atlasqueue_server.store.fitness import ENCODING, OF_ENCODING, OLDEST_POSTGRES
 from atlasqueue_server.store.pooler import ADVICE
 
 CONNECTIONS_WARN_SHARE: Final = 0.8
