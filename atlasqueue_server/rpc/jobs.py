@@ -68,7 +68,7 @@ class JobHandlers:
         errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
         response = job_service_pb2.EnqueueBatchResponse()
         add = response.results.add
-        told = refused = 0
+        refusals = _Refusals()
         for asked, job in zip(request.jobs, judged, strict=True):
             if isinstance(job, NewJob):
                 error: AtlasQueueError | None = next(errors)
@@ -79,13 +79,7 @@ class JobHandlers:
                     queue=asked.queue[:NAME_CHARS_SHOWN], job_id=asked.job_id[:ID_CHARS_SHOWN]
                 )
             if error is not None:
-                status = to_status(error)
-                status = status if told < REFUSALS_BYTES else shortened(status)
-                told += status.ByteSize()
-                result.error.CopyFrom(status)
-                refused += 1
-                if not refused % JUDGED_AT_ONCE:
-                    await asyncio.sleep(0)
+                await refusals.tell(result, error)
         return response
 
     async def get_job(
@@ -148,6 +142,24 @@ class JobHandlers:
         queue, job_id = _named(request)
         async for job in self._watcher.watch(queue, job_id):
             yield job_service_pb2.WatchJobResponse(job=convert_out.job(job))
+
+
+class _Refusals:
+    """Those of one batch: the first ones are told in full, the others in short."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._count = 0
+
+    async def tell(self, result: job_service_pb2.EnqueueResult, error: AtlasQueueError) -> None:
+        """Writes an error into its result; lets others be served now and then."""
+        status = to_status(error)
+        status = status if self._bytes < REFUSALS_BYTES else shortened(status)
+        self._bytes += status.ByteSize()
+        result.error.CopyFrom(status)
+        self._count += 1
+        if not self._count % JUDGED_AT_ONCE:
+            await asyncio.sleep(0)
 
 
 def _named(
