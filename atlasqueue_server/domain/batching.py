@@ -84,7 +84,7 @@ class Batcher(Generic[T, R]):
         Raises what the flush raised, Overloaded when too many rows wait, ShuttingDown after close.
         """
         if self._closed:
-            raise ShuttingDown("this server is shutting down")
+            raise ShuttingDown()
         if self._pending_rows + len(items) > PENDING_ROWS_MAX:
             raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
         if len(items) == 1:
@@ -191,7 +191,7 @@ class Batcher(Generic[T, R]):
             with self._traced(calls, len(items)):
                 answers = await self._flush(items)
         except asyncio.CancelledError:
-            _fail(calls, ShuttingDown("this server is shutting down"))
+            _fail(calls, ShuttingDown())
             raise
         except Exception as error:
             _fail(calls, error)

@@ -76,15 +76,13 @@ class Watcher:
                 if job is not None:
                     # Whole, with its failures and result; the poll reads neither.
                     job = await self._jobs.get(queue, job_id)
-            raise (
-                ShuttingDown("this server is shutting down") if self._closed else not_found(job_id)
-            )
+            raise ShuttingDown() if self._closed else not_found(job_id)
         finally:
             self._remove(watch)
 
     def _add(self, watch: _Watch) -> None:
         if self._closed:
-            raise ShuttingDown("this server is shutting down")
+            raise ShuttingDown()
         if not self._watches:
             self._signals.moved.append(self._job_moved)
             self._poller = supervise.start("watcher", self._poll)

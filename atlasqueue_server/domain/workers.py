@@ -86,7 +86,7 @@ class Workers:
         Raises SessionLost, SessionSuperseded, TooManyQueues, ShuttingDown.
         """
         if self._dispatcher.draining:
-            raise ShuttingDown("this server is shutting down")
+            raise ShuttingDown()
         await self._queues.ensure_all(terms.queues)
         asked = store.SessionTerms(terms.queues, terms.slots, terms.worker, self._server_id, True)
         if not terms.session_id:
@@ -152,7 +152,7 @@ class Workers:
         Raises SessionLost, TooManyQueues, ShuttingDown.
         """
         if self._dispatcher.draining:
-            raise ShuttingDown("this server is shutting down")
+            raise ShuttingDown()
         await self._queues.ensure_all(terms.queues)
         session = await self._session_for_once(terms)
         opened = self._dispatcher.add(session, terms.queues, terms.slots, streaming=False)

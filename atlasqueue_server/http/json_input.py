@@ -72,9 +72,7 @@ _REFUSALS: Final = (
 
 
 def load(body: bytes) -> Any:
-    """The JSON value in `body`; an empty body is an empty object. Raises MalformedMessage."""
-    if not body:
-        return {}
+    """The JSON value in `body`. Raises MalformedMessage."""
     try:
         return json.loads(
             body.decode("utf-8"),

@@ -124,6 +124,9 @@ class ShuttingDown(Unavailable):
 
     reason = "SHUTTING_DOWN"
 
+    def __init__(self, message: str = "this server is shutting down") -> None:
+        super().__init__(message)
+
 
 class Overloaded(Unavailable):
     """Too many calls wait on this server."""

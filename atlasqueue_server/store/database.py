@@ -201,7 +201,7 @@ class Database:
             finally:
                 await self._pool.putconn(connection)
         except PoolClosed as error:
-            raise ShuttingDown("this server is shutting down") from error
+            raise ShuttingDown() from error
         except TRANSIENT as error:
             raise Contended("others change the same rows; repeat with backoff") from error
         except (PoolTimeout, psycopg.OperationalError, *OTHER_WEATHER) as error:

@@ -21,6 +21,7 @@ from atlasqueue_server.domain.doctor.findings import (
 from atlasqueue_server.store.examine import Facts, Schema, examine
 
 __all__ = ["Diagnosis", "Facts", "Finding", "Level", "diagnose", "look"]
+# Imported for the checks that they register.
 _MODULES = (database, vacuum, schema, cluster)
 
 
