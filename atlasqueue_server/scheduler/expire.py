@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from atlasqueue_server.domain.signals import Signals
-from atlasqueue_server.metrics.journal import Journal
-from atlasqueue_server.scheduler.loop import Loop, log
+from atlasqueue_server.scheduler.loop import Loop, VerbLoop, log
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
@@ -19,20 +17,12 @@ SESSIONS_BATCH = 1000
 LEASES_BATCH = 2000
 
 
-class Expire(Loop):
+class Expire(VerbLoop):
     """Expires the leases of sessions that sent no heartbeat."""
 
     name = "expire"
     interval_s = 0.1
     idle_s = 10.0
-
-    def __init__(
-        self, database: Database, signals: Signals, journal: Journal | None = None
-    ) -> None:
-        super().__init__()
-        self._journal = journal or Journal()
-        self._database = database
-        self._signals = signals
 
     async def tick(self, term: Term) -> bool:
         """Loses sessions, then expires a batch of leases."""
@@ -51,20 +41,12 @@ class Expire(Loop):
         return len(lost) == SESSIONS_BATCH or len(expired) == LEASES_BATCH
 
 
-class FailOverdue(Loop):
+class FailOverdue(VerbLoop):
     """Fails jobs that run past their deadline."""
 
     name = "fail_overdue"
     interval_s = 0.1
     idle_s = 10.0
-
-    def __init__(
-        self, database: Database, signals: Signals, journal: Journal | None = None
-    ) -> None:
-        super().__init__()
-        self._journal = journal or Journal()
-        self._database = database
-        self._signals = signals
 
     async def tick(self, term: Term) -> bool:
         """Fails a batch of overdue jobs."""

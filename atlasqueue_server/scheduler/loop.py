@@ -19,7 +19,10 @@ from typing import ClassVar
 
 import structlog
 
+from atlasqueue_server.domain.signals import Signals
+from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import Unavailable
+from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
 
 JITTER = 0.1
@@ -93,3 +96,15 @@ class Loop(ABC):
             # A loop that dies would stop its duty for the whole cluster; the next tick may succeed.
             log.exception("tick_failed", loop=self.name)
         return None
+
+
+class VerbLoop(Loop):
+    """A loop whose verb moves jobs: it counts them, and signals what others wait for."""
+
+    def __init__(
+        self, database: Database, signals: Signals, journal: Journal | None = None
+    ) -> None:
+        super().__init__()
+        self._journal = journal or Journal()
+        self._database = database
+        self._signals = signals

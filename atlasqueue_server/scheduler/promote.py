@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
-from atlasqueue_server.scheduler.loop import Loop
+from atlasqueue_server.scheduler.loop import VerbLoop
 from atlasqueue_server.store import scheduler as store
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.scheduler import Term
@@ -22,7 +22,7 @@ SWEEP_S = 10.0
 WINDOW_S = 60.0
 
 
-class Promote(Loop):
+class Promote(VerbLoop):
     """Makes scheduled jobs ready in time."""
 
     name = "promote"
@@ -32,10 +32,7 @@ class Promote(Loop):
     def __init__(
         self, database: Database, signals: Signals, journal: Journal | None = None
     ) -> None:
-        super().__init__()
-        self._journal = journal or Journal()
-        self._database = database
-        self._signals = signals
+        super().__init__(database, signals, journal)
         self._promoted_up_to: dict[str, datetime] = {}
         self._after = ""
         self._swept_at: float | None = None
