@@ -29,8 +29,14 @@ def _write_sections(sections: dict[str, list[Any]], formatter: Any) -> None:
                 formatter.write_dl(records)
 
 
-class PlainErrors(TyperCommand):
-    """A command that says what a value must be, without the words of the library that checks it."""
+def in_plain_words(message: str) -> str:
+    """`must be a valid integer` for `Input should be a valid integer, unable to parse string as an integer`."""
+    message = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return message.replace("Input should be", "must be", 1)
+
+
+class Command(TyperCommand):
+    """A command whose options stand in sections, and which says what a value must be in plain words."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Called to parse the arguments. Raises typer.BadParameter."""
@@ -39,16 +45,6 @@ class PlainErrors(TyperCommand):
         except typer.BadParameter as error:
             error.message = in_plain_words(error.message)
             raise
-
-
-def in_plain_words(message: str) -> str:
-    """`must be a valid integer` for `Input should be a valid integer, unable to parse string as an integer`."""
-    message = message.removeprefix("Value error, ").partition(", unable to parse")[0]
-    return message.replace("Input should be", "must be", 1)
-
-
-class Command(PlainErrors):
-    """A command whose options stand in sections."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Called for --help."""

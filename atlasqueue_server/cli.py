@@ -12,8 +12,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from atlasqueue_cli.help import PlainErrors
-
 app = typer.Typer(
     name="atlasqueue-server",
     no_args_is_help=True,
@@ -150,7 +148,6 @@ DataDirectory = Annotated[
 
 
 @app.command(
-    cls=PlainErrors,
     epilog="Examples:\n\n"
     "`ATLASQUEUE_DATABASE_URL=postgresql://queue:secret@db/queue atlasqueue-server serve`\n\n"
     "`atlasqueue-server serve --config /etc/atlasqueue.toml --log-format json`\n\n"
@@ -188,7 +185,6 @@ def serve(
 
 
 @app.command(
-    cls=PlainErrors,
     epilog="Examples:\n\n"
     "`atlasqueue-server dev`\n\n"
     "`atlasqueue-server dev --data-directory ./data --grpc-port 0 --http-port 0`\n\n"
@@ -217,7 +213,6 @@ def dev(
 
 
 @app.command(
-    cls=PlainErrors,
     epilog="Examples:\n\n"
     "`atlasqueue-server migrate --database-url postgresql://queue@db/queue`\n\n"
     "`atlasqueue-server migrate --status` tells what is applied and what is not (also as "
@@ -238,7 +233,6 @@ def migrate(
 
 
 @app.command(
-    cls=PlainErrors,
     epilog="Examples:\n\n"
     "`atlasqueue-server doctor --database-url postgresql://queue@db/queue`\n\n"
     "`atlasqueue-server doctor -o json | jq '.findings[] | select(.level == \"problem\")'`\n\n"

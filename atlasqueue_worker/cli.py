@@ -16,7 +16,6 @@ import typer
 
 from atlasqueue.channel import Tls
 from atlasqueue.errors import AtlasQueueError
-from atlasqueue_cli.help import PlainErrors
 from atlasqueue_worker import tracing
 from atlasqueue_worker.app import App, AppNotFound, load_app
 from atlasqueue_worker.garbage import collect_rarely
@@ -45,7 +44,7 @@ def _root() -> None:
     """Keeps `run` a command of its own, so that others can stand beside it."""
 
 
-@cli.command(cls=PlainErrors)
+@cli.command()
 def run(
     application: Annotated[
         str,
