@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
@@ -146,7 +146,7 @@ def run(
             metrics=metrics,
         )  # fmt: skip
 
-    raise typer.Exit(_run(worker, end_tracing))
+    _run(worker, end_tracing)
 
 
 def tls_files(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
@@ -208,15 +208,33 @@ def configure_logs(level: str, style: str) -> None:
     )
 
 
-def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | None = None) -> int:
+def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | None) -> NoReturn:
     collect_rarely()
+    code = _exit_code(make_worker)
+    if end_tracing is not None:
+        end_tracing()
+    # A thread that still runs a handler would keep the process; its job was released.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code(make_worker: Callable[[], Worker]) -> int:
+    """Runs the worker to its end; 0, or the code for what ended it, which is told."""
+    held: list[str] | None = None
 
     async def work() -> None:
+        nonlocal held
         worker = make_worker()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        await worker.run()
+        try:
+            await worker.run()
+        except asyncio.CancelledError:
+            # Signals drain it; this is what becomes of a loop that was stopped.
+            held = sorted({job.kind for job in worker.held.snapshot()[0]})
+            raise
 
     try:
         if sys.platform != "win32":
@@ -226,17 +244,26 @@ def _run(make_worker: Callable[[], Worker], end_tracing: Callable[[], None] | No
         else:
             asyncio.run(work())
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        return 2
+        return _told(error, 2)
     except AtlasQueueError as error:
-        typer.echo(f"error: {error}", err=True)
-        return 1
-    if end_tracing is not None:
-        end_tracing()
-    # A thread that still runs a handler would keep the process; its job was released.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+        return _told(error, 1)
+    except KeyboardInterrupt:
+        # Signals drain it.
+        return _told("a handler raised KeyboardInterrupt, which ends the worker", 130)
+    except RuntimeError:
+        if held is None:
+            raise
+        return _told(
+            "a handler stopped the worker's event loop, and with it the worker, which held jobs of kind "
+            + ", ".join(held),
+            1,
+        )
+    return 0
+
+
+def _told(what: object, code: int) -> int:
+    typer.echo(f"error: {what}", err=True)
+    return code
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ runner starts, twice as many each time, up to one a job:
     jobs ──▶ waiting ──▶ runner ──await handler──▶ outcome
                 └──────▶ runner …      started while jobs wait and the runners before them are busy
 
-Each handler sees the context variables that the worker was started with: a runner whose handler changed
-them ends, and a new one goes on.
+Each handler sees the context variables that the worker was started with, and no cancel that was another
+job's: a runner whose handler changed them, or was cancelled, ends, and a new one goes on.
 """
 
 from __future__ import annotations
@@ -166,17 +166,20 @@ class Executor:
                     )
             except SystemExit as error:
                 self._failed(job, no_exit(error))
-            except (KeyboardInterrupt, GeneratorExit):
-                # Meant for the worker, and for this coroutine.
+            except KeyboardInterrupt:
+                # Meant for the worker, whoever raised it.
+                log.error("interrupted_in_handler", queue=job.queue, job=job.job_id, kind=job.kind)
                 raise
+            except GeneratorExit as error:
+                if asyncio.current_task(loop) is not task:
+                    # Nobody raised it: this coroutine is closed, for its loop has ended.
+                    raise
+                self._failed(job, error)
             except BaseException as error:
                 self._failed(job, error)
             runner.job = None
-            job.bind(loop, None)
-            while task.cancelling():
-                task.uncancel()
             now = contextvars.copy_context()
-            if now != untouched:
+            if task.cancelling() or now != untouched:
                 break
             # Put back is equal, but only the same is compared at a glance.
             untouched = now
@@ -194,8 +197,10 @@ class Executor:
         except IndexError:
             return
         try:
+            # It may have waited long for its thread.
+            job.raise_if_cancelled()
             value = self._context.copy().run(handler, job)
-        except SystemExit as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             done: Callable[[JobContext, Any], None] = self._failed
             value = no_exit(error)
         except BaseException as error:
@@ -268,18 +273,22 @@ class Executor:
         for job in self.running:
             job.drain()
         await self._wait_idle(STOP_WAIT_S)
-        for telling in self._telling:
-            telling.cancel()
-        if self._telling:
-            await asyncio.wait(set(self._telling))
+        await self._stop_telling()
         for job in self.running:
             # A thread cannot be stopped: its job goes back, and what it still reports will be STALE.
             log.warning("released_while_running", queue=job.queue, job=job.job_id)
             self._cancelled(job)
         await self._wait_idle(STOP_WAIT_S)
+        await self._stop_telling()
         for runner in self._runners:
             runner.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop_telling(self) -> None:
+        for telling in self._telling:
+            telling.cancel()
+        if self._telling:
+            await asyncio.wait(set(self._telling))
 
     async def _wait_idle(self, timeout_s: float) -> None:
         try:

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from atlasqueue_worker.app import App, Dress, Handler, Middleware, Next, Registration
 from atlasqueue_worker.isolated import run_isolated
-from atlasqueue_worker.job import JobContext
+from atlasqueue_worker.job import JobContext, LeaseState
+from atlasqueue_worker.outcomes import Cancel, no_exit
 
 
 def prepared(app: App, threads: Executor, dresses: Sequence[Dress]) -> dict[str, Registration]:
@@ -72,7 +73,13 @@ async def in_thread(threads: Executor, handler: Handler, job: JobContext) -> Any
     def call() -> tuple[Any, BaseException | None]:
         # A future of asyncio cannot carry every exception: StopIteration would be lost.
         try:
+            if job.lease_state is LeaseState.LOST:
+                # While it waited for its thread.
+                raise Cancel("the lease was lost before the handler began")
             return handler(job), None
+        except KeyboardInterrupt as error:
+            # In the event loop it would be taken for the worker's.
+            return None, no_exit(error)
         except BaseException as error:
             return None, error
 

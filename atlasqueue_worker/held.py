@@ -97,8 +97,7 @@ class Held:
             self._uncertain = uncertain
             state = LeaseState.UNCERTAIN if uncertain else LeaseState.CERTAIN
             for job in self._jobs.values():
-                if job.lease_state is not LeaseState.LOST:
-                    job.lease_state = state
+                job.lease_state = state
 
     def lose(self, fence: int) -> JobContext | None:
         """The lease is another's: takes the job out and tells its handler."""

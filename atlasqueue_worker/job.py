@@ -187,10 +187,8 @@ class JobContext:
         with _rarely:
             self._told = told | (self._told or {})
 
-    def bind(
-        self, loop: asyncio.AbstractEventLoop, stop: Callable[[JobContext], None] | None
-    ) -> None:
-        """How its handler is stopped: `stop` is called in `loop`. None: its handler has ended."""
+    def bind(self, loop: asyncio.AbstractEventLoop, stop: Callable[[JobContext], None]) -> None:
+        """How its handler is stopped: `stop` is called in `loop`, maybe after the handler has ended."""
         self._loop, self._stop = loop, stop
 
     def drain(self) -> None:

@@ -141,9 +141,9 @@ def job_error(error: BaseException) -> job_pb2.JobError:
     )
 
 
-def no_exit(error: SystemExit) -> RuntimeError:
+def no_exit(error: SystemExit | KeyboardInterrupt) -> RuntimeError:
     """What it stands for in a handler, which does not end the worker."""
-    return RuntimeError(f"the handler raised SystemExit: {_text(error)}")
+    return RuntimeError(f"the handler raised {type(error).__name__}: {_text(error)}")
 
 
 def error_name(error: BaseException) -> str:

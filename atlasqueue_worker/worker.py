@@ -128,7 +128,6 @@ class Worker:
             tls,
             self._session,
             self.held,
-            on_lost=lambda: None,
             on_superseded=lambda: self._from_thread(self._be_superseded),
             on_reopen=lambda: self._from_thread(self.stream.reopen),
         )

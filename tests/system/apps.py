@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -77,3 +78,24 @@ async def quick_too(job: JobContext) -> bytes:
     """Succeeds after a moment."""
     await asyncio.sleep(0.005)
     return job.payload
+
+
+ending = App()
+
+
+@ending.job("stay", queue="ending")
+def stay(job: JobContext) -> None:
+    """Never ends, in its thread."""
+    threading.Event().wait()
+
+
+@ending.job("stop-loop", queue="ending")
+async def stop_loop(job: JobContext) -> None:
+    """Stops what it runs in."""
+    asyncio.get_running_loop().stop()
+
+
+@ending.job("interrupt", queue="ending")
+async def interrupt(job: JobContext) -> None:
+    """As Ctrl-C does, where nobody takes signals."""
+    raise KeyboardInterrupt

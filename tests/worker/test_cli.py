@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from atlasqueue import AsyncClient, JobState, Tls
+from atlasqueue import AsyncClient, JobState, NewJob, Tls
 from atlasqueue_server.app import Application
 from atlasqueue_worker.worker import default_name
 from tests.plugins.processes import Child, Processes
@@ -113,6 +113,33 @@ async def test_terms_that_the_server_refuses_are_one_line(
     await eventually(ended, within_s=40)
     assert worker.process.returncode == 1
     assert "error: queues[0]: must match" in worker.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "says"),
+    [
+        ("stop-loop", 1, "error: a handler stopped the worker's event loop"),
+        ("interrupt", 130, "error: a handler raised KeyboardInterrupt"),
+    ],
+)
+async def test_a_handler_that_ends_the_worker_is_told_and_no_thread_keeps_the_process(
+    server: RunningServer, processes: Processes, kind: str, code: int, says: str
+) -> None:
+    """How it showed: a traceback of the event loop's, or nothing at all; and with a plain handler that ran on, the
+    process stayed for ever, without a worker in it."""
+    worker = processes.worker("tests.system.apps:ending", server.grpc_address)
+    async with AsyncClient(server.grpc_address) as client:
+        await client.enqueue_many([NewJob("ending", "stay"), NewJob("ending", kind)])
+
+    async def ended() -> bool:
+        return worker.process.poll() is not None
+
+    await eventually(ended, within_s=40)
+    log = worker.log.read_text()
+    assert worker.process.returncode == code
+    assert says in log
+    assert kind == "interrupt" or log.rstrip().endswith("stop-loop")
+    assert "Traceback" not in log
 
 
 async def _holding(server: RunningServer, processes: Processes, *options: str) -> tuple[Child, str]:
