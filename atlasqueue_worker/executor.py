@@ -27,7 +27,7 @@ from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
 from atlasqueue_worker.job import JobContext, LeaseState, unless_drained
-from atlasqueue_worker.outcomes import Cancel, Release, completed, ended, error_name, no_exit
+from atlasqueue_worker.outcomes import Cancel, completed, ended, error_name, no_exit
 from atlasqueue_worker.tracing import TRACEPARENT
 
 # A runner lets the event loop breathe after so long, even if its handlers never wait.
@@ -86,7 +86,6 @@ class Executor:
         self._runners: set[asyncio.Task[None]] = set()
         self._growth = 0
         self._growing = False
-        self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -157,7 +156,7 @@ class Executor:
             try:
                 self._completed(job, await handler(job))
             except asyncio.CancelledError:
-                if job.cancelled or self._draining:
+                if job.cancelled:
                     self._cancelled(job)
                 else:
                     # Something within the handler was cancelled; nobody asked for that of the job.
@@ -220,7 +219,7 @@ class Executor:
 
     def _cancelled(self, job: JobContext) -> None:
         outcome = _outcome(job)
-        ended(outcome, Release() if self._draining else Cancel("cancelled"))
+        ended(outcome, unless_drained(job, Cancel("cancelled")))
         self._ended(job, outcome)
 
     def _failed(self, job: JobContext, error: BaseException) -> None:
@@ -266,12 +265,11 @@ class Executor:
     async def drain(self, grace_s: float) -> None:
         """Lets handlers finish within the grace, then asks them to stop and releases their jobs."""
         await self._wait_idle(grace_s)
-        self._draining = True
+        for job in self.running:
+            job.drain()
         for waiting in (self._waiting, self._waiting_plain):
             while waiting:
                 self._cancelled(waiting.popleft()[1])
-        for job in self.running:
-            job.drain()
         await self._wait_idle(STOP_WAIT_S)
         await self._stop_telling()
         for job in self.running:
