@@ -127,7 +127,10 @@ class Executor:
         self._report(outcome)
 
     def _grow(self) -> None:
-        """Starts runners, and looks again once they have begun: what waits then needs more of them."""
+        """Starts runners, and looks again once they have begun: what waits then needs more of them.
+
+        So it goes on for as long as a job waits, whichever runners have ended meanwhile.
+        """
         self._growing = bool(self._waiting)
         if not self._growing:
             return
@@ -185,9 +188,6 @@ class Executor:
             if loop.time() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = loop.time() + TURN_S
-        if self._waiting and not self._growing:
-            self._growth = 1
-            self._grow()
 
     def _run_plain(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: runs one plain handler."""

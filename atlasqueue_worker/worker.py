@@ -150,7 +150,7 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Works until `stop`.
+        """Works until `stop`. Cancelled, it asks handlers to stop and leaves their jobs to the end of their leases.
 
         Raises SessionSuperseded when another process took the session over, InvalidField when the server
         refuses its name, queues or slots.
@@ -173,6 +173,9 @@ class Worker:
             await self._drain()
             await self._say_goodbye()
         finally:
+            for job in self.executor.running:
+                # Of a run that was cancelled: from here on nobody keeps their leases.
+                job.cancel()
             for task in (stream, stopping, reporter, *beside):
                 task.cancel()
             await asyncio.gather(stream, reporter, stopping, *beside, return_exceptions=True)

@@ -29,13 +29,16 @@ Refusal = type[AtlasQueueError]
 
 class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
     """Answers as it was told: a class of error is a refusal, an event is waited for before the next answer. When nothing
-    is left, heartbeats are answered and streams stay silent."""
+    is left, heartbeats are answered and streams stay silent. Reports are answered by `status`, or refused by `reports`."""
 
     def __init__(self) -> None:
         self.heartbeats: list[wire.HeartbeatRequest] = []
         self.answers: deque[wire.HeartbeatResponse | Refusal | asyncio.Event] = deque()
         self.leases: list[wire.LeaseRequest] = []
         self.streams: deque[Sequence[wire.LeaseResponse | Refusal | object]] = deque()
+        self.outcomes: list[wire.JobOutcome] = []
+        self.reports: Refusal | None = None
+        self.status: wire.ReportStatus = wire.REPORT_STATUS_APPLIED
         self.address = f"127.0.0.1:{free_port()}"
 
     async def Heartbeat(self, request: wire.HeartbeatRequest, context: Any) -> Any:
@@ -49,6 +52,15 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
         if isinstance(answer, type):
             await _refuse(context, answer)
         return answer if isinstance(answer, wire.HeartbeatResponse) else wire.HeartbeatResponse()
+
+    async def Report(self, request: wire.ReportRequest, context: Any) -> Any:
+        """One report."""
+        self.outcomes += request.outcomes
+        if self.reports is not None:
+            await _refuse(context, self.reports)
+        return wire.ReportResponse(
+            results=[wire.ReportResult(status=self.status) for _ in request.outcomes]
+        )
 
     async def Lease(self, request: wire.LeaseRequest, context: Any) -> AsyncIterator[Any]:
         """One stream."""

@@ -367,6 +367,7 @@ async def test_what_a_thread_says_after_the_drain_is_not_reported_again(
         await eventually_so(lambda: begun)
         await worker.executor.drain(0)
         assert sorted(worker.reported) == [(1, "release"), (2, "release")]
+        assert not ended.is_set(), "it waits for no thread"
         go_on.set()
         await eventually_so(ended.is_set)
         for thread in threading.enumerate():
