@@ -99,3 +99,14 @@ async def slow_async(job: JobContext) -> None:
     """Waits for ever; cancelled as a coroutine."""
     Path(job.payload.decode()).write_text("started")
     await asyncio.Event().wait()
+
+
+@app.job("stately", queue=QUEUE, subprocess=True)
+def stately(job: JobContext) -> bytes:
+    """Tells when it hears of its lease, and ends when it is asked to stop, with what it was told by then."""
+    job.set_progress(1)
+    while job.lease_state == "certain":
+        time.sleep(0.01)
+    job.set_progress(2)
+    job.wait_cancelled()
+    return f"{job.lease_state}, draining: {job.draining}".encode()

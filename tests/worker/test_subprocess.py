@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from atlasqueue import AsyncClient, FailureCause, JobCancelled, JobState, RetryPolicy
-from atlasqueue_worker import App, Worker
+from atlasqueue_worker import App, LeaseState, Worker
+from atlasqueue_worker.testing import fake_job, run_job_async
 from tests.plugins.processes import Processes
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
@@ -124,9 +125,7 @@ async def test_a_deaf_handler_and_its_programs_are_killed(
         await client.cancel(job_id)
         with pytest.raises(JobCancelled):
             await client.wait(job_id, timeout=30)
-    elif why == "loop ends":
-        running.cancel()
-    await soon(lambda: why in ("drain", "loop ends") or all(map(gone, pids)))
+    await soon(lambda: why == "drain" or all(map(gone, pids)))
     if why == "deadline":
         await soon(lambda: worker.completed + worker.stale > 0)
         assert (await client.get(job_id)).state is JobState.DEAD
@@ -154,6 +153,16 @@ async def test_who_listens_ends_by_itself(
     expected = JobState.SUCCEEDED if kind == "polite" else JobState.CANCELLED
     assert job.state is expected
     assert job.result == (b"half of it" if kind == "polite" else b"")
+
+
+async def test_a_handler_in_a_subprocess_hears_of_its_lease_and_why_it_is_to_stop() -> None:
+    job = fake_job("stately")
+    running = asyncio.create_task(run_job_async(app, job, in_subprocess=True))
+    await soon(lambda: len(job.progress) == 1)
+    job.lease_state = LeaseState.UNCERTAIN
+    await soon(lambda: len(job.progress) == 2)
+    job.drain()
+    assert (await running).result == b"uncertain, draining: True"
 
 
 async def test_a_killed_worker_takes_its_subprocesses_along(
