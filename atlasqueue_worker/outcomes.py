@@ -137,7 +137,7 @@ def job_error(error: BaseException) -> job_pb2.JobError:
     return job_pb2.JobError(
         type=cut_text(name, ERROR_TYPE_BYTES_MAX),
         message=cut_text(_text(error), ERROR_MESSAGE_BYTES_MAX),
-        stack=cut_text(stack[-ERROR_STACK_BYTES_MAX:], ERROR_STACK_BYTES_MAX),
+        stack=cut_text(stack, ERROR_STACK_BYTES_MAX, keep_end=True),
     )
 
 
@@ -160,7 +160,8 @@ def _text(error: BaseException) -> str:
         return "(the exception's own text cannot be had)"
 
 
-def cut_text(text: str, bytes_max: int) -> str:
-    """Text as the contract takes it: no NUL, UTF-8, at most so many bytes."""
+def cut_text(text: str, bytes_max: int, *, keep_end: bool = False) -> str:
+    """Text as the contract takes it: no NUL, UTF-8, at most so many bytes, the first ones or the last ones."""
     clean = text.replace("\0", "\ufffd").encode("utf-8", "replace")
-    return clean[:bytes_max].decode("utf-8", "ignore")
+    kept = clean[-bytes_max:] if keep_end else clean[:bytes_max]
+    return kept.decode("utf-8", "ignore")

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from atlasqueue.v1 import worker_service_pb2 as wire
-from atlasqueue_worker import App, JobContext, LeaseState, Middleware, Next, executor
+from atlasqueue_worker import App, Cancel, JobContext, LeaseState, Middleware, Next, executor
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.testing import fake_job
 from tests.waiting import eventually_so
@@ -347,6 +347,52 @@ async def test_a_drain_lets_handlers_finish_within_the_grace() -> None:
         go_on.set()
         await drain
         assert worker.reported == [(1, "complete")]
+
+
+def returns_a_result(_job: JobContext) -> object:
+    """Half of the work is worth keeping."""
+    return b"half of it"
+
+
+def fails(_job: JobContext) -> object:
+    """An attempt is spent, as ever."""
+    raise LookupError
+
+
+def gives_up(job: JobContext) -> object:
+    """The job is the next worker's."""
+    job.raise_if_cancelled()
+
+
+def cancels(_job: JobContext) -> object:
+    """Means that it was asked to stop; nobody has cancelled the job."""
+    return Cancel("asked to stop")
+
+
+@pytest.mark.parametrize(
+    ("ending", "outcome"),
+    [
+        (returns_a_result, "complete"),
+        (fails, "fail"),
+        (gives_up, "release"),
+        (cancels, "release"),
+    ],
+)
+async def test_who_is_asked_to_stop_by_a_drain_ends_as_it_likes(
+    ending: Callable[[JobContext], object], outcome: str
+) -> None:
+    begun = threading.Event()
+
+    def handler(job: JobContext) -> object:
+        begun.set()
+        assert job.wait_cancelled(WITHIN_S)
+        return ending(job)
+
+    async with ran(handler) as worker:
+        worker.executor.start([job(1)])
+        await eventually_so(begun.is_set)
+        await worker.executor.drain(0)
+        assert worker.reported == [(1, outcome)]
 
 
 async def test_what_a_thread_says_after_the_drain_is_not_reported_again(

@@ -234,6 +234,11 @@ async def test_a_session_is_superseded_by_others_not_by_our_own_next_stream(
 ) -> None:
     server = Scripted()
     async with beating(server) as worker:
+        # More than one heartbeat can hold, and yet not sent again and again.
+        for fence in range(1, TOLD_BYTES_MAX // 65_536 + 2):
+            telling = job(fence)
+            telling.save_checkpoint(b"x" * 65_536)
+            worker.held.add([telling])
         may_answer = asyncio.Event()
         server.answers += [may_answer, SessionSuperseded]
         asked = asyncio.create_task(worker.beat())
@@ -243,6 +248,7 @@ async def test_a_session_is_superseded_by_others_not_by_our_own_next_stream(
         may_answer.set()
         await asked
         assert worker.superseded.is_set() != overtaken
+        assert len(server.heartbeats) == 2
 
 
 async def test_whatever_goes_wrong_the_heartbeats_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

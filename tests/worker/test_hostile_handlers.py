@@ -15,7 +15,7 @@ from atlasqueue import AsyncClient, InvalidField, JobState, NewJob, QueuePolicy,
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker import App, Cancel, JobContext, Retry, Snooze, Worker
 from atlasqueue_worker.held import TOLD_BYTES_MAX, Held
-from atlasqueue_worker.outcomes import completed
+from atlasqueue_worker.outcomes import ERROR_STACK_BYTES_MAX, completed, job_error
 from tests.plugins.server import RunningServer
 from tests.waiting import eventually
 from tests.worker.test_outcomes import QUEUE, app_with, client, working
@@ -168,6 +168,25 @@ def test_a_result_that_is_no_json_is_refused(value: object) -> None:
     """How it showed: the result was NaN, at which a reader in Go failed."""
     outcome = completed(worker_service_pb2.JobOutcome(), value)
     assert outcome.reject.error.type == "ValueError"
+
+
+def test_of_a_long_stack_the_end_is_kept() -> None:
+    """That is where it was raised. How it showed: it was cut off with letters that take two bytes and more."""
+
+    def deeper(levels: int) -> None:
+        # In turns, or Python would say that a line repeats.
+        if levels % 2:
+            deeper(levels - 1)
+        elif levels:
+            deeper(levels - 1)
+        else:
+            raise LookupError("ж" * 1000 + "at the bottom")
+
+    with pytest.raises(LookupError) as raised:
+        deeper(300)
+    stack = job_error(raised.value).stack
+    assert ERROR_STACK_BYTES_MAX - 2 < len(stack.encode()) <= ERROR_STACK_BYTES_MAX
+    assert stack.endswith("жat the bottom\n")
 
 
 async def test_an_outcome_that_the_server_refuses_takes_no_other_with_it(
