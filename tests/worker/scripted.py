@@ -13,7 +13,14 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from atlasqueue.errors import DETAILS_KEY, DOMAIN, AtlasQueueError
+from atlasqueue.errors import (
+    DETAILS_KEY,
+    DOMAIN,
+    AtlasQueueError,
+    DeadlineExceeded,
+    InternalError,
+    MessageTooLarge,
+)
 from atlasqueue.jobs import to_duration
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue.v1 import worker_service_pb2_grpc
@@ -25,19 +32,26 @@ WITHIN_S = 20.0
 END = object()
 
 Refusal = type[AtlasQueueError]
+# Of errors that have no reason of their own.
+CODES = {
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    InternalError: grpc.StatusCode.INTERNAL,
+    MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
     """Answers as it was told: a class of error is a refusal, an event is waited for before the next answer. When nothing
-    is left, heartbeats are answered and streams stay silent. Reports are answered by `status`, or refused by `reports`."""
+    is left, heartbeats are answered and streams stay silent. Reports are refused by `refusals`, one each, and then answered
+    by `status`."""
 
     def __init__(self) -> None:
         self.heartbeats: list[wire.HeartbeatRequest] = []
         self.answers: deque[wire.HeartbeatResponse | Refusal | asyncio.Event] = deque()
         self.leases: list[wire.LeaseRequest] = []
         self.streams: deque[Sequence[wire.LeaseResponse | Refusal | object]] = deque()
-        self.outcomes: list[wire.JobOutcome] = []
-        self.reports: Refusal | None = None
+        self.reports: list[list[wire.JobOutcome]] = []
+        self.refusals: deque[Refusal] = deque()
         self.status: wire.ReportStatus = wire.REPORT_STATUS_APPLIED
         self.address = f"127.0.0.1:{free_port()}"
 
@@ -55,9 +69,9 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def Report(self, request: wire.ReportRequest, context: Any) -> Any:
         """One report."""
-        self.outcomes += request.outcomes
-        if self.reports is not None:
-            await _refuse(context, self.reports)
+        self.reports.append(list(request.outcomes))
+        if self.refusals:
+            await _refuse(context, self.refusals.popleft())
         return wire.ReportResponse(
             results=[wire.ReportResult(status=self.status) for _ in request.outcomes]
         )
@@ -77,9 +91,10 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
 async def _refuse(context: Any, error: Refusal) -> None:
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=error.reason or "", domain=DOMAIN))
-    status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], details=[info])
+    code = CODES.get(error, grpc.StatusCode.UNAVAILABLE)
+    status = status_pb2.Status(code=code.value[0], details=[info])
     await context.abort(
-        grpc.StatusCode.UNAVAILABLE,
+        code,
         "as the test says",
         trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
     )

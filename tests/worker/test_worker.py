@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import pytest
 import structlog
@@ -64,7 +65,7 @@ async def running(
 
 def ended_as(server: Scripted) -> list[tuple[int, str | None]]:
     """What was reported, by fence."""
-    return sorted((o.fence, o.WhichOneof("outcome")) for o in server.outcomes)
+    return sorted((o.fence, o.WhichOneof("outcome")) for o in chain(*server.reports))
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -111,7 +112,7 @@ async def test_a_worker_that_cannot_report_ends_nevertheless(
     monkeypatch.setattr(working, "FLUSH_S", 0.1)
     server, hands = Scripted(), Hands()
     server.streams.append(brings(1))
-    server.reports = Unavailable
+    server.refusals += [Unavailable] * 1000
     with structlog.testing.capture_logs() as logged:
         async with running(server, hands.coroutine) as (worker, run), asyncio.timeout(WITHIN_S):
             await eventually_so(lambda: hands.begun)
