@@ -94,7 +94,7 @@ class App:
                 raise TypeError(
                     f"the handler of kind {kind!r} must take the job, and need nothing else: def handler(job)"
                 )
-            is_async = inspect.iscoroutinefunction(handler)
+            is_async = any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__)))
             self.registrations[kind] = Registration(
                 kind, queue, handler, is_async, subprocess, kill_after
             )

@@ -5,6 +5,7 @@ Whatever else a handler raises is a failed attempt, retried with backoff.
 
 from __future__ import annotations
 
+import inspect
 import json
 import traceback
 from datetime import timedelta
@@ -82,6 +83,12 @@ def encode_result(value: Any) -> bytes:
         return bytes(value)
     if isinstance(value, str):
         return value.encode()
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError(
+            "the handler returned a coroutine, which nobody awaits: what stands around an async handler "
+            "must be an async function too"
+        )
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -124,6 +124,31 @@ def test_a_subprocess_is_one_only_when_asked_for() -> None:
     assert mine not in ended.result
 
 
+class Resizer:
+    """A handler with a state."""
+
+    async def __call__(self, job: JobContext) -> bytes:
+        """Half of it."""
+        await asyncio.sleep(0)
+        return job.payload[:2]
+
+
+def test_an_async_object_is_an_async_handler() -> None:
+    """How it showed: each of its jobs was a dead letter: of type coroutine, which is not JSON serializable."""
+    resizing = App()
+    resizing.job("resize")(Resizer())
+    assert run_job(resizing, fake_job("resize", b"four")).result == b"fo"
+
+
+def test_a_decorator_that_awaits_nothing_is_named() -> None:
+    """How it showed: as above."""
+    resizing = App()
+    resizing.job("resize")(lambda job: Resizer()(job))
+    ended = run_job(resizing, fake_job("resize"))
+    assert ended.outcome == "reject"
+    assert "returned a coroutine, which nobody awaits" in ended.error_message
+
+
 def test_an_unknown_kind_is_said() -> None:
     with pytest.raises(LookupError, match="it has: wait, work"):
         run_job(app, fake_job("wrok"))
