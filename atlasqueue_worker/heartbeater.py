@@ -62,7 +62,7 @@ class Heartbeater:
         self.answered = True
         self._channel: grpc.Channel | None = None
         self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._wake = session.wake
         self._asked_lock = threading.Lock()
         self._asked: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="atlasqueue-heartbeat", daemon=True)
@@ -75,7 +75,6 @@ class Heartbeater:
         """Ends; waits for the thread."""
         self._stop.set()
         self._wake.set()
-        self._session.opened.set()
         if self._thread.is_alive():
             self._thread.join(10)
         if self._channel is not None:
@@ -89,8 +88,7 @@ class Heartbeater:
 
     def _run(self) -> None:
         backoff = Backoff(first=0.2, longest=2.0)
-        while not self._stop.is_set():
-            self._session.opened.wait()
+        while True:
             self._wake.clear()
             # Looked at after the clear, so that a stop before it is seen and one after it wakes.
             if self._stop.is_set():

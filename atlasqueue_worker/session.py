@@ -25,7 +25,8 @@ class Session:
         self.session_id = 0
         self.epoch = 0
         self.clocks = Clocks()
-        self.opened = threading.Event()
+        # Another session is open: its heartbeats begin now, not when that of the one before is due.
+        self.wake = threading.Event()
 
     def next_epoch(self) -> tuple[int, int]:
         """(session_id, epoch) to ask for the next stream with."""
@@ -33,8 +34,8 @@ class Session:
             self.epoch += 1
             return self.session_id, self.epoch
 
-    def opened_as(self, opened: worker_service_pb2.SessionOpened) -> bool:
-        """The server has named the session; whether it is another one than before."""
+    def opened_as(self, opened: worker_service_pb2.SessionOpened) -> None:
+        """The server has named the session."""
         with self._lock:
             changed = opened.session_id != self.session_id
             self.session_id = opened.session_id
@@ -44,8 +45,8 @@ class Session:
                 opened.heartbeat_interval.ToTimedelta().total_seconds(),
                 opened.ping_interval.ToTimedelta().total_seconds(),
             )
-        self.opened.set()
-        return changed
+        if changed:
+            self.wake.set()
 
     def named(self) -> tuple[int, int]:
         """(session_id, epoch)."""
@@ -59,5 +60,4 @@ class Session:
                 return False
             self.session_id = 0
             self.epoch = 0
-        self.opened.clear()
         return True

@@ -47,6 +47,8 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self) -> None:
         self.heartbeats: list[wire.HeartbeatRequest] = []
+        # How long a heartbeat waits for its answer, seconds.
+        self.patience: list[float] = []
         self.answers: deque[wire.HeartbeatResponse | Refusal | asyncio.Event] = deque()
         self.leases: list[wire.LeaseRequest] = []
         self.streams: deque[Sequence[wire.LeaseResponse | Refusal | object]] = deque()
@@ -58,6 +60,7 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Heartbeat(self, request: wire.HeartbeatRequest, context: Any) -> Any:
         """One heartbeat."""
         self.heartbeats.append(request)
+        self.patience.append(context.time_remaining())
         answer = None
         while self.answers and (answer is None or isinstance(answer, asyncio.Event)):
             answer = self.answers.popleft()

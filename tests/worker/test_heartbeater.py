@@ -21,7 +21,7 @@ from atlasqueue.jobs import to_duration
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_worker import LeaseState, heartbeater
-from atlasqueue_worker.heartbeater import REFUSALS_MAX, Heartbeater
+from atlasqueue_worker.heartbeater import CALL_TIMEOUT_MAX_S, REFUSALS_MAX, Heartbeater
 from atlasqueue_worker.held import TOLD_BYTES_MAX, Held
 from atlasqueue_worker.session import Session
 from tests.waiting import eventually_so
@@ -92,6 +92,7 @@ async def test_what_a_server_says_of_jobs_reaches_them() -> None:
         await worker.beat()
         assert worker.session.clocks.heartbeat == 50, "an answer without an interval keeps it"
         assert not worker.reopened.is_set()
+        assert server.patience[-1] <= CALL_TIMEOUT_MAX_S, "who says nothing is left in time"
         request = server.heartbeats[-1]
         assert (request.session_id, request.epoch) == (7, 1)
         assert [held.fence for held in request.held] == [2, 3]
@@ -203,11 +204,25 @@ async def test_a_lost_session_loses_its_jobs_and_the_next_one_is_kept_alive() ->
         await worker.beat()
         assert (lost.lease_state, lost.cancelled) == (LeaseState.LOST, True)
         assert worker.session.named() == (0, 0)
-        # Nothing is said until there is a session again.
-        assert worker.session.next_epoch() == (0, 1)
-        worker.session.opened_as(opened(session_id=8))
+        # Nothing is said while there is no session.
         await worker.beat()
-        assert {r.session_id for r in server.heartbeats[2:]} == {8}
+        assert len(server.heartbeats) == 2
+
+
+@pytest.mark.parametrize("found", ["by a heartbeat", "by the stream"])
+async def test_a_new_session_is_kept_alive_from_its_first_moment(found: str) -> None:
+    """How it showed: the first heartbeat came when that of the lost session was due, which may be too late."""
+    server = Scripted()
+    async with beating(server) as worker:
+        if found == "by a heartbeat":
+            server.answers.append(SessionLost)
+            await worker.beat()
+        else:
+            assert worker.session.forget(7)
+        before = len(server.heartbeats)
+        worker.session.opened_as(opened(session_id=8))
+        await eventually_so(lambda: len(server.heartbeats) > before)
+        assert server.heartbeats[-1].session_id == 8
 
 
 async def test_the_loss_of_an_older_session_does_not_touch_the_newer_one() -> None:
