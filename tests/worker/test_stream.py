@@ -197,21 +197,34 @@ async def test_a_stream_that_nothing_is_heard_of_is_not_alive(
         assert not worker.stream.alive
 
 
-@pytest.mark.parametrize("lived", [False, True])
+@pytest.mark.parametrize(
+    ("events", "lived", "grows"),
+    [
+        ([session_opened(), END], True, False),
+        ([session_opened(), END], False, True),
+        ([Unavailable], True, True),
+    ],
+    ids=["lived", "ended at once", "never opened"],
+)
 async def test_the_wait_grows_until_a_stream_has_lived(
-    monkeypatch: pytest.MonkeyPatch, lived: bool
+    monkeypatch: pytest.MonkeyPatch, events: list[object], lived: bool, grows: bool
 ) -> None:
     ceilings: list[float] = []
 
-    def none(_least: float, most: float) -> float:
-        ceilings.append(most)
-        return 0.0
+    class Watched(Backoff):
+        """That does not wait, and thinks of a stream's life as the test says."""
 
-    monkeypatch.setattr(streaming, "Backoff", lambda longest: Backoff(0.1, longest, uniform=none))
-    if lived:
-        monkeypatch.setattr(streaming, "REOPEN_S_MAX", 0.0)
+        def next_delay(self) -> float:
+            self.uniform = max
+            ceilings.append(super().next_delay())
+            return 0.0
+
+        def reset_if_lived(self, seconds: float) -> None:
+            super().reset_if_lived(self.longest if lived else seconds - 1000)
+
+    monkeypatch.setattr(streaming, "Backoff", Watched)
     server = Scripted()
-    server.streams += [[session_opened(), END]] * 3
+    server.streams += [events] * 3
     async with streamed(server):
         await eventually_so(lambda: len(server.leases) == 4)
-    assert ceilings == ([0.0] * 3 if lived else [0.1, 0.2, 0.4])
+    assert ceilings == ([0.1, 0.2, 0.4] if grows else [0.1] * 3)
