@@ -101,12 +101,13 @@ async def slow_async(job: JobContext) -> None:
     await asyncio.Event().wait()
 
 
-@app.job("stately", queue=QUEUE, subprocess=True)
+@app.job("stately", queue=QUEUE, subprocess=True, kill_after=60)
 def stately(job: JobContext) -> bytes:
-    """Tells when it hears of its lease, and ends when it is asked to stop, with what it was told by then."""
+    """Tells when it hears of its lease, and ends when it is asked to stop, with what it and a program were told."""
+    beside = subprocess.Popen(["sleep", "1000"])
     job.set_progress(1)
     while job.lease_state == "certain":
         time.sleep(0.01)
     job.set_progress(2)
     job.wait_cancelled()
-    return f"{job.lease_state}, draining: {job.draining}".encode()
+    return f"{job.lease_state}, draining: {job.draining}, program: {beside.wait()}".encode()

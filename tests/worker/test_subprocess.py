@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from atlasqueue import AsyncClient, FailureCause, JobCancelled, JobState, RetryPolicy
-from atlasqueue_worker import App, LeaseState, Worker
+from atlasqueue_worker import App, LeaseState, Worker, isolated
 from atlasqueue_worker.testing import fake_job, run_job_async
 from tests.plugins.processes import Processes
 from tests.plugins.server import RunningServer
@@ -155,14 +155,17 @@ async def test_who_listens_ends_by_itself(
     assert job.result == (b"half of it" if kind == "polite" else b"")
 
 
-async def test_a_handler_in_a_subprocess_hears_of_its_lease_and_why_it_is_to_stop() -> None:
+async def test_a_handler_in_a_subprocess_hears_of_its_lease_and_why_it_is_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolated, "DRAIN_KILL_AFTER_S", 60.0)
     job = fake_job("stately")
     running = asyncio.create_task(run_job_async(app, job, in_subprocess=True))
     await soon(lambda: len(job.progress) == 1)
     job.lease_state = LeaseState.UNCERTAIN
     await soon(lambda: len(job.progress) == 2)
     job.drain()
-    assert (await running).result == b"uncertain, draining: True"
+    assert (await running).result == b"uncertain, draining: True, program: -15"
 
 
 async def test_a_killed_worker_takes_its_subprocesses_along(
