@@ -416,9 +416,8 @@ async def test_what_a_thread_says_after_the_drain_is_not_reported_again(
         assert not ended.is_set(), "it waits for no thread"
         go_on.set()
         await eventually_so(ended.is_set)
-        for thread in threading.enumerate():
-            if thread.name.startswith("atlasqueue-job"):
-                await asyncio.to_thread(thread.join, WITHIN_S)
+        for thread in worker.executor._threads._threads:
+            await asyncio.to_thread(thread.join, WITHIN_S)
         # What it said is in the loop by now.
         await asyncio.sleep(0)
         assert len(worker.reported) == 2

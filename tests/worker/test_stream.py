@@ -152,14 +152,16 @@ async def test_a_superseded_session_ends_the_worker() -> None:
 
 
 @pytest.mark.parametrize("opens", [False, True])
-async def test_a_silent_stream_is_left_for_the_next_server(opens: bool) -> None:
+async def test_a_silent_stream_is_left_for_the_next_server(
+    monkeypatch: pytest.MonkeyPatch, opens: bool
+) -> None:
+    monkeypatch.setattr(streaming, "WATCH_S", 0.01)
     silent, other, third = Scripted(), Scripted(), Scripted()
     if opens:
         silent.streams.append([session_opened()])
     other.streams.append([session_opened(epoch=2)])
     async with streamed(silent, other, third) as worker:
         await eventually_so(lambda: silent.leases and worker.stream.alive == opens)
-        # Its watchdog looks within half a second.
         worker.stream._heard_at -= 1000
         await eventually_so(lambda: other.leases and worker.stream.alive)
         assert [len(server.leases) for server in (silent, other, third)] == [1, 1, 0]
