@@ -91,6 +91,8 @@ async def test_a_stream_that_ends_is_opened_again_under_the_next_epoch() -> None
         assert (again.session_id, again.epoch, again.last_fence) == (7, 2, 5)
         assert (list(again.queues), again.slots, again.worker) == (["q"], 2, "w")
         assert not worker.stream.alive, "it is not open yet"
+        watch = [t for t in asyncio.all_tasks() if "Stream._watch" in repr(t)]
+        assert len(watch) == 1, "nobody looks after the one that has ended"
         assert not other.leases
         assert not worker.jobs[0].cancelled
 
