@@ -61,6 +61,8 @@ async def running(
         yield worker, run
         async with asyncio.timeout(WITHIN_S):
             await asyncio.gather(run, return_exceptions=True)
+        # They would keep the session of a worker that is gone.
+        assert not worker._heartbeater._thread.is_alive()
 
 
 def ended_as(server: Scripted) -> list[tuple[int, str | None]]:
