@@ -114,7 +114,7 @@ def _run(application: str, kind: str, link: Link) -> worker_service_pb2.JobOutco
         job = ChildJob(worker_service_pb2.LeasedJob.FromString(body), link)
         threading.Thread(target=link.listen, args=(job,), name="atlasqueue", daemon=True).start()
         return completed(outcome, _call(registration, job))
-    except SystemExit as error:
+    except (SystemExit, KeyboardInterrupt) as error:
         return ended(outcome, no_exit(error))
     except BaseException as error:
         return ended(outcome, error)

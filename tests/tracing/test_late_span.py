@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from atlasqueue_worker import App, JobContext, tracing
+from atlasqueue_worker import App, Cancel, JobContext, Release, Snooze, tracing
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.testing import fake_job
 from atlasqueue_worker.tracing import Runs
@@ -106,6 +106,31 @@ def test_an_error_is_noted_by_its_type(traced: Traced, looks: bool) -> None:
     assert (span.attributes["error.type"], span.status.is_ok) == ("ValueError", False)
     assert [event.name for event in span.events] == ["exception"] * looks
     assert "s3cret" not in span.to_json()
+
+
+@pytest.mark.parametrize("ending", [Snooze(1), Release(), Cancel()])
+def test_an_outcome_that_is_no_failure_is_no_error(traced: Traced, ending: Exception) -> None:
+    def handler(_job: JobContext) -> None:
+        raise ending
+
+    with pytest.raises(type(ending)):
+        traced.run(handler)
+    traced.runs.make()
+    (span,) = traced.spans()
+    assert "error.type" not in span.attributes
+    assert "atlasqueue.delivery" not in span.attributes, "it is the first"
+
+
+async def test_what_runs_after_a_run_is_not_in_its_span(traced: Traced) -> None:
+    traced.run(nothing)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+    async def coroutine(_job: JobContext) -> None:
+        assert trace.get_current_span() is not trace.INVALID_SPAN
+
+    dressed: Any = traced.runs.asynchronous(coroutine)
+    await dressed(fake_job("resize", headers={"traceparent": TRACEPARENT}))
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_a_span_can_be_looked_at_after_its_run(traced: Traced) -> None:

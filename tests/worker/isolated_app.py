@@ -47,6 +47,8 @@ def end(job: JobContext) -> bytes:
             os._exit(7)
         case b"sys.exit":
             sys.exit("enough")
+        case b"interrupt":
+            raise KeyboardInterrupt
         case b"kill":
             os.kill(os.getpid(), 9)
         case b"raise":
@@ -105,6 +107,7 @@ async def slow_async(job: JobContext) -> None:
 def stately(job: JobContext) -> bytes:
     """Tells when it hears of its lease, and ends when it is asked to stop, with what it and a program were told."""
     beside = subprocess.Popen(["sleep", "1000"])
+    print("its own words")
     job.set_progress(1)
     while job.lease_state == "certain":
         time.sleep(0.01)

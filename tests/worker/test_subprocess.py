@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,6 +67,7 @@ DEATHS = {
     b"exit": ("HandlerDied", "exit code 7 and no outcome"),
     b"kill": ("HandlerDied", "memory runs out"),
     b"sys.exit": ("RuntimeError", "raised SystemExit: enough"),
+    b"interrupt": ("RuntimeError", "raised KeyboardInterrupt"),
     b"raise": ("KeyError", "no such thing"),
     # How it showed: it was taken for the end of the worker, and told as a handler that died.
     b"eof": ("EOFError", "the file ends"),
@@ -111,8 +113,16 @@ async def test_a_checkpoint_survives_the_crash_of_its_handler(
 
 @pytest.mark.parametrize("why", ["cancel", "deadline", "drain"])
 async def test_a_deaf_handler_and_its_programs_are_killed(
-    server: RunningServer, client: AsyncClient, tmp_path: Path, why: str
+    server: RunningServer,
+    client: AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    why: str,
 ) -> None:
+    if why == "drain":
+        # A worker that drains has no time for it.
+        patient = replace(app.registrations["deaf"], kill_after=1000)
+        monkeypatch.setitem(app.registrations, "deaf", patient)
     deadline = timedelta(seconds=4) if why == "deadline" else None
     worker = Worker(app, server.grpc_address, grace=0)
     running = asyncio.create_task(worker.run())
@@ -125,6 +135,7 @@ async def test_a_deaf_handler_and_its_programs_are_killed(
         await client.cancel(job_id)
         with pytest.raises(JobCancelled):
             await client.wait(job_id, timeout=30)
+        assert not (await client.get(job_id)).failures
     await soon(lambda: why == "drain" or all(map(gone, pids)))
     if why == "deadline":
         await soon(lambda: worker.completed + worker.stale > 0)
@@ -152,13 +163,15 @@ async def test_who_listens_ends_by_itself(
     # Complete wins over a request to cancel.
     expected = JobState.SUCCEEDED if kind == "polite" else JobState.CANCELLED
     assert job.state is expected
+    assert not job.failures
     assert job.result == (b"half of it" if kind == "polite" else b"")
 
 
 async def test_a_handler_in_a_subprocess_hears_of_its_lease_and_why_it_is_to_stop(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(isolated, "DRAIN_KILL_AFTER_S", 60.0)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     job = fake_job("stately")
     running = asyncio.create_task(run_job_async(app, job, in_subprocess=True))
     await soon(lambda: len(job.progress) == 1)
@@ -166,6 +179,7 @@ async def test_a_handler_in_a_subprocess_hears_of_its_lease_and_why_it_is_to_sto
     await soon(lambda: len(job.progress) == 2)
     job.drain()
     assert (await running).result == b"uncertain, draining: True, program: -15"
+    assert "its own words" in capfd.readouterr().out, "however soon it is killed after its end"
 
 
 async def test_a_killed_worker_takes_its_subprocesses_along(
