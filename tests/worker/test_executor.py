@@ -267,7 +267,7 @@ async def test_a_cancel_that_comes_between_two_jobs_ends_no_runner(
     async def handler(job: JobContext) -> None:
         if job.fence == 1:
             # Comes when the runner gives others their turn.
-            asyncio.get_running_loop().call_soon(first.cancel)
+            first.cancel()
 
     async with ran(handler, slots=1) as worker:
         assert await worker.ends(first, job(2)) == [(1, "complete"), (2, "complete")]
@@ -475,9 +475,11 @@ async def test_a_drain_waits_for_no_checkpoint_that_cannot_be_told(
         await eventually_so(begun.is_set)
         await eventually_so(lambda: plain or telling)
         assert not worker.reported
-        await worker.executor.drain(0)
+        with structlog.testing.capture_logs() as logged:
+            await worker.executor.drain(0)
         go_on.set()
         assert worker.reported == [(1, "release" if plain else "fail")]
+        assert [line["event"] for line in logged] == ["released_while_running"] * plain
 
 
 async def test_a_checkpoint_is_told_before_the_report_of_what_runs_again_alone() -> None:
