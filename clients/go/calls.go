@@ -68,6 +68,13 @@ func (c *calls) leave(silent *stubs) {
 	}
 }
 
+// leaveIfSilent leaves a server that did not answer; what a caller has given up says nothing of it.
+func (c *calls) leaveIfSilent(ctx context.Context, server *stubs, err error) {
+	if retryable(err) && !errors.Is(ctx.Err(), context.Canceled) {
+		c.leave(server)
+	}
+}
+
 func (c *calls) close() error {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -95,14 +102,15 @@ func call[Response any](ctx context.Context, c *calls, try func(context.Context,
 		if err == nil {
 			return response, nil
 		}
-		if ctx.Err() != nil {
-			return nothing, stopped(ctx, err)
-		}
 		err = FromRPC(err)
-		if !retryable(err) || !time.Now().Before(giveUpAt) {
+		// Also when it is not repeated here: the caller's next call is for the next server.
+		c.leaveIfSilent(ctx, server, err)
+		switch {
+		case ctx.Err() != nil:
+			return nothing, stopped(ctx, err)
+		case !retryable(err) || !time.Now().Before(giveUpAt):
 			return nothing, err
 		}
-		c.leave(server)
 		if !transport.Sleep(ctx, backoff.Next()) {
 			return nothing, stopped(ctx, err)
 		}

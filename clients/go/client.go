@@ -303,22 +303,31 @@ func (c *Client) Watch(ctx context.Context, jobID string, narrow ...Where) iter.
 				return
 			}
 			began := time.Now()
+			answered := false
 			over, err := watchOnce(ctx, server, request, func(job Job) bool {
-				giveUpAt = time.Now().Add(c.calls.retryFor)
-				backoff.ResetIfLived(time.Since(began))
+				answered = true
 				return yield(job, nil)
 			})
-			switch {
-			case over:
+			if over {
 				return
+			}
+			ended := time.Now()
+			if answered {
+				// A job may stand for long: nobody has answered only since its stream broke.
+				giveUpAt = ended.Add(c.calls.retryFor)
+				backoff.ResetIfLived(ended.Sub(began))
+			}
+			if !answered || ctx.Err() == nil {
+				c.calls.leaveIfSilent(ctx, server, err)
+			}
+			switch {
 			case ctx.Err() != nil:
 				yield(Job{}, stopped(ctx, err))
 				return
-			case !retryable(err) || !time.Now().Before(giveUpAt):
+			case !retryable(err) || !ended.Before(giveUpAt):
 				yield(Job{}, err)
 				return
 			}
-			c.calls.leave(server)
 			transport.Sleep(ctx, backoff.Next())
 		}
 	}

@@ -142,14 +142,14 @@ class AsyncClient:
                     response = await self._calls.call(
                         lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
                     )
+                    results = response.results
                 except MessageTooLarge as error:
                     if len(batch) > 1:
                         raise
                     # The transport refused it before the server could.
                     errors[len(job_ids)] = error
-                    job_ids.append(batch[0].job_id)
-                    continue
-            for result in response.results:
+                    results = [job_service_pb2.EnqueueResult(job_id=batch[0].job_id)]
+            for result in results:
                 if result.HasField("error"):
                     errors[len(job_ids)] = from_status(result.error)
                 job_ids.append(result.job_id)

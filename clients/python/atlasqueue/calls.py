@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import grpc
 
 from atlasqueue.channel import Tls, open_channel, parse_addresses
-from atlasqueue.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from atlasqueue.errors import AtlasQueueError, DeadlineExceeded, Unavailable, from_rpc_error
 from atlasqueue.jobs import filled
 from atlasqueue.retry import Backoff
 from atlasqueue.tracing import Metadata
@@ -23,6 +24,8 @@ from atlasqueue.v1 import (
 
 # Within less no stream is sure to be open.
 SHORT_WATCH_S = 0.1
+# Who has no time to wait looks once, and again for so long where no server answers.
+LOOK_AGAIN_S = 1.0
 # Thirty years; to gRPC a deadline much further away has passed.
 LONGEST_S = 1e9
 SETTLED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
@@ -84,23 +87,27 @@ class Calls:
         pick: Callable[[Stubs], Any],
         request: Any,
         metadata: Metadata | None = None,
+        retry_for_max: float = math.inf,
     ) -> Any:
         """Calls until there is an answer. Only for calls that are safe to repeat.
 
-        Raises an AtlasQueueError; Unavailable or DeadlineExceeded when `retry_for` is over.
+        Raises an AtlasQueueError; Unavailable or DeadlineExceeded when `retry_for` is over, or
+        `retry_for_max` if that is less (seconds).
         """
         backoff = Backoff()
-        give_up_at = time.monotonic() + self._retry_for
+        give_up_at = time.monotonic() + min(self._retry_for, retry_for_max)
         while True:
             stubs = self.stubs()
             try:
                 return pick(stubs)(request, timeout=self._timeout, metadata=metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
-                retryable = isinstance(failure, Unavailable | DeadlineExceeded)
-                if not retryable or time.monotonic() >= give_up_at:
+                if not isinstance(failure, Unavailable | DeadlineExceeded):
                     raise failure from error
-            self.leave(stubs)
+                # Also for who is not repeated here: the caller's next call is for the next server.
+                self.leave(stubs)
+                if time.monotonic() >= give_up_at:
+                    raise failure from error
             time.sleep(backoff.next_delay())
 
     def watch(self, job_id: str, queue: str, timeout: float | None) -> Iterator[job_pb2.Job]:
@@ -109,41 +116,48 @@ class Calls:
         Raises an AtlasQueueError; DeadlineExceeded after `timeout` seconds, Unavailable when nobody has
         answered for `retry_for`.
         """
-        if timeout is not None:
-            timeout = min(timeout, LONGEST_S)
-        end_at = None if timeout is None else time.monotonic() + timeout
+        end_at = math.inf if timeout is None else time.monotonic() + min(timeout, LONGEST_S)
         if timeout is not None and timeout < SHORT_WATCH_S:
             # Who looks for the last time is told where the job stands, not that the time is over.
             asked = filled(job_service_pb2.GetJobRequest, queue=queue, job_id=job_id)
-            now = self.call(lambda stubs: stubs.jobs.GetJob, asked)
+            now = self.call(lambda stubs: stubs.jobs.GetJob, asked, retry_for_max=LOOK_AGAIN_S)
             yield now.job
             if now.job.state in SETTLED:
                 return
         request = filled(job_service_pb2.WatchJobRequest, queue=queue, job_id=job_id)
         give_up_at = time.monotonic() + self._retry_for
         backoff = Backoff()
-        while True:
-            left = None if end_at is None else max(0.001, end_at - time.monotonic())
+        silence = ""
+        while (began := time.monotonic()) < end_at:
             stubs = self.stubs()
-            began = time.monotonic()
+            left = None if timeout is None else end_at - began
             stream: Any = stubs.jobs.WatchJob(request, timeout=left)
+            failure: AtlasQueueError = Unavailable("the watch ended before the job had settled")
+            answered = False
             try:
                 for response in stream:
+                    answered = True
                     yield response.job
                     if response.job.state in SETTLED:
                         return
-                    give_up_at = time.monotonic() + self._retry_for
-                    backoff.reset_if_lived(time.monotonic() - began)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
-                if not isinstance(failure, Unavailable) or time.monotonic() >= give_up_at:
+                if not isinstance(failure, Unavailable | DeadlineExceeded):
                     raise failure from error
             finally:
                 stream.cancel()
-            if end_at is not None and time.monotonic() >= end_at:
-                raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s")
-            self.leave(stubs)
-            time.sleep(backoff.next_delay())
+            ended = time.monotonic()
+            if answered:
+                # A job may stand for long: nobody has answered only since its stream broke.
+                give_up_at = ended + self._retry_for
+                backoff.reset_if_lived(ended - began)
+            silence = "" if answered else f" ({failure})"
+            if not (answered and isinstance(failure, DeadlineExceeded)):
+                self.leave(stubs)
+            if give_up_at <= ended < end_at:
+                raise failure
+            time.sleep(max(0.0, min(backoff.next_delay(), end_at - ended)))
+        raise DeadlineExceeded(f"job {job_id} has not settled within {timeout} s{silence}")
 
     def close(self) -> None:
         """Closes the channels. Calls that wait end, later ones raise RuntimeError."""

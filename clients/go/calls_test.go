@@ -1,0 +1,202 @@
+package atlasqueue_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
+	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
+)
+
+// scripted answers as a test wants it, and counts what it was asked.
+type scripted struct {
+	pb.UnimplementedJobServiceServer
+	asked atomic.Int32
+	get   func(ctx context.Context, asked int32) (*pb.GetJobResponse, error)
+	watch func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], asked int32) error
+}
+
+func (s *scripted) GetJob(ctx context.Context, _ *pb.GetJobRequest) (*pb.GetJobResponse, error) {
+	return s.get(ctx, s.asked.Add(1))
+}
+
+func (s *scripted) WatchJob(_ *pb.WatchJobRequest, stream grpc.ServerStreamingServer[pb.WatchJobResponse]) error {
+	return s.watch(stream, s.asked.Add(1))
+}
+
+// serve gives the address at which it listens.
+func serve(t *testing.T, answers *scripted) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterJobServiceServer(server, answers)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return listener.Addr().String()
+}
+
+// nobody gives an address at which nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+func show(stream grpc.ServerStreamingServer[pb.WatchJobResponse], states ...atlasqueue.JobState) error {
+	for _, state := range states {
+		if err := stream.Send(&pb.WatchJobResponse{Job: &pb.Job{State: pb.JobState(state)}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func found(context.Context, int32) (*pb.GetJobResponse, error) {
+	return &pb.GetJobResponse{Job: &pb.Job{}}, nil
+}
+
+func TestWhatMayHaveWorkedIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unavailable, codes.Canceled, codes.Unknown, codes.Internal, codes.DeadlineExceeded} {
+		server := &scripted{get: func(_ context.Context, asked int32) (*pb.GetJobResponse, error) {
+			if asked < 3 {
+				return nil, status.Error(code, "a test wants it so")
+			}
+			return &pb.GetJobResponse{Job: &pb.Job{}}, nil
+		}}
+		client := newClient(t, atlasqueue.WithServers(serve(t, server)), atlasqueue.WithRetryFor(time.Hour))
+		if _, err := client.Get(t.Context(), "an id"); err != nil || server.asked.Load() != 3 {
+			t.Errorf("%v: got %v after %d tries", code, err, server.asked.Load())
+		}
+	}
+}
+
+func TestATryWithoutAnAnswerEndsAndTheNextServerIsAsked(t *testing.T) {
+	silent := &scripted{get: func(ctx context.Context, _ int32) (*pb.GetJobResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	client := newClient(t, atlasqueue.WithServers(serve(t, silent), serve(t, &scripted{get: found})),
+		atlasqueue.WithTimeout(100*time.Millisecond), atlasqueue.WithRetryFor(time.Hour))
+	if _, err := client.Get(t.Context(), "an id"); err != nil || silent.asked.Load() != 1 {
+		t.Errorf("got %v; the silent server was asked %d times", err, silent.asked.Load())
+	}
+}
+
+// With WithRetryFor(0) every call went to the first server, also while it was down.
+func TestWhoRepeatsForHimselfComesToTheNextServer(t *testing.T) {
+	client := newClient(t, atlasqueue.WithServers(nobody(t), serve(t, &scripted{get: found})), atlasqueue.WithRetryFor(0))
+	_, err := client.Get(t.Context(), "an id")
+	expect(t, err, atlasqueue.ErrUnavailable)
+	if _, err = client.Get(t.Context(), "an id"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A caller with a deadline shorter than that of a try stayed with a server that never answered.
+func TestACallersDeadlineLeavesASilentServer(t *testing.T) {
+	silent := &scripted{
+		get: func(ctx context.Context, _ int32) (*pb.GetJobResponse, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+		watch: func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], _ int32) error {
+			<-stream.Context().Done()
+			return stream.Context().Err()
+		},
+	}
+	good := &scripted{get: found, watch: func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], _ int32) error {
+		return show(stream, atlasqueue.Succeeded)
+	}}
+	for name, ask := range map[string]func(context.Context, *atlasqueue.Client) error{
+		"call": func(ctx context.Context, client *atlasqueue.Client) error {
+			_, err := client.Get(ctx, "an id")
+			return err
+		},
+		"watch": func(ctx context.Context, client *atlasqueue.Client) error {
+			_, err := client.Wait(ctx, "an id")
+			return err
+		},
+	} {
+		client := newClient(t, atlasqueue.WithServers(serve(t, silent), serve(t, good)), atlasqueue.WithTimeout(time.Hour))
+		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		expect(t, ask(short, client), context.DeadlineExceeded)
+		if err := ask(t.Context(), client); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestACallThatIsGivenUpLeavesNoServer(t *testing.T) {
+	var giveUp context.CancelFunc
+	server := &scripted{get: func(ctx context.Context, asked int32) (*pb.GetJobResponse, error) {
+		if asked > 1 {
+			return found(ctx, asked)
+		}
+		giveUp()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	client := newClient(t, atlasqueue.WithServers(serve(t, server), nobody(t)), atlasqueue.WithRetryFor(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	giveUp = cancel
+	_, err := client.Get(ctx, "an id")
+	expect(t, err, context.Canceled)
+	if _, err := client.Get(t.Context(), "an id"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A wait whose job had not moved for as long as calls are repeated ended at the first restart of a server.
+func TestAWatchOutlivesAServerHoweverLongTheJobHasStood(t *testing.T) {
+	const retryFor = time.Millisecond
+	stops := make(chan struct{})
+	server := &scripted{watch: func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], asked int32) error {
+		if asked > 1 {
+			return show(stream, atlasqueue.Leased, atlasqueue.Succeeded)
+		}
+		err := show(stream, atlasqueue.Ready)
+		<-stops
+		return errors.Join(err, status.Error(codes.Unavailable, "the server stops"))
+	}}
+	client := newClient(t, atlasqueue.WithServers(serve(t, server)), atlasqueue.WithRetryFor(retryFor))
+	var states []atlasqueue.JobState
+	for job, err := range client.Watch(t.Context(), "an id") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if states = append(states, job.State); len(states) == 1 {
+			for seen := time.Now(); time.Since(seen) <= retryFor; {
+			}
+			close(stops)
+		}
+	}
+	if len(states) != 3 {
+		t.Errorf("saw %v", states)
+	}
+}
+
+func TestAWatchThatNobodyAnswersIsGivenUp(t *testing.T) {
+	for name, end := range map[string]error{"ends": nil, "breaks": status.Error(codes.Unavailable, "the server stops")} {
+		server := &scripted{watch: func(grpc.ServerStreamingServer[pb.WatchJobResponse], int32) error { return end }}
+		client := newClient(t, atlasqueue.WithServers(serve(t, server)), atlasqueue.WithRetryFor(0))
+		if _, err := client.Wait(t.Context(), "an id"); !errors.Is(err, atlasqueue.ErrUnavailable) || server.asked.Load() != 1 {
+			t.Errorf("%s: got %v after %d tries", name, err, server.asked.Load())
+		}
+	}
+}
