@@ -46,6 +46,7 @@ class Heartbeater:
         session: Session,
         held: Held,
         *,
+        on_lost: Callable[[], None],
         on_superseded: Callable[[], None],
         on_reopen: Callable[[], None],
     ) -> None:
@@ -53,6 +54,7 @@ class Heartbeater:
         self._tls = tls
         self._session = session
         self._held = held
+        self._on_lost = on_lost
         self._on_superseded = on_superseded
         self._on_reopen = on_reopen
         self._current = 0
@@ -167,6 +169,7 @@ class Heartbeater:
             if self._session.forget(session_id):
                 log.warning("session_lost", session=session_id)
                 self._held.lose_all()
+                self._on_lost()
             return True
         if isinstance(failure, SessionSuperseded):
             # An answer to a heartbeat that a newer stream of our own has overtaken means nothing.

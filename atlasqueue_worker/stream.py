@@ -85,6 +85,11 @@ class Stream:
         if self._call is not None and silent > self._session.clocks.ping:
             self._drop(self._call)
 
+    def restart(self) -> None:
+        """The session is lost: ends its stream, so that the next one asks for a new session."""
+        if self._call is not None and not self._session.named()[0]:
+            self._call.cancel()
+
     def _drop(self, call: Any) -> None:
         """Ends a silent stream; the next one is another server's."""
         if self._open:

@@ -31,6 +31,7 @@ ANSWERED = {
     worker_service_pb2.REPORT_STATUS_APPLIED,
     worker_service_pb2.REPORT_STATUS_ALREADY_APPLIED,
 }
+SLOTS_MAX = 10_000
 FLUSH_S = 5.0
 HEALTH_S = 0.25
 TELL_S = 5.0
@@ -78,9 +79,11 @@ class Worker:
         slots: how many jobs it runs at once, 1 to 10 000.
         queues: which queues it serves; default: those of its handlers.
         name: for people.
-        grace: seconds that handlers get to finish when it stops; then their jobs are released.
+        grace: seconds, 0 or more, that handlers get to finish when it stops; then their jobs are released.
         tls: files for TLS; default: plain text.
         metrics: counts what it does; default: nothing is counted.
+
+    Raises ValueError when slots or grace break their bounds.
     """
 
     def __init__(
@@ -96,6 +99,11 @@ class Worker:
         metrics: WorkerMetrics | None = None,
     ) -> None:
         addresses = parse_addresses(servers)
+        if not 1 <= slots <= SLOTS_MAX:
+            raise ValueError(f"slots must be 1 to {SLOTS_MAX}, not {slots}")
+        # Written so that NaN is refused.
+        if not grace >= 0:
+            raise ValueError(f"grace must be 0 seconds or more, not {grace}")
         self.grace = grace
         self.slots = slots
         self.completed = 0
@@ -128,6 +136,7 @@ class Worker:
             tls,
             self._session,
             self.held,
+            on_lost=lambda: self._from_thread(self.stream.restart),
             on_superseded=lambda: self._from_thread(self._be_superseded),
             on_reopen=lambda: self._from_thread(self.stream.reopen),
         )

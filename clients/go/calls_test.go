@@ -92,7 +92,7 @@ func TestATryWithoutAnAnswerEndsAndTheNextServerIsAsked(t *testing.T) {
 	}}
 	client := newClient(t, atlasqueue.WithServers(serve(t, silent), serve(t, &scripted{get: found})),
 		atlasqueue.WithTimeout(100*time.Millisecond), atlasqueue.WithRetryFor(time.Hour))
-	if _, err := client.Get(t.Context(), "an id"); err != nil || silent.asked.Load() != 1 {
+	if _, err := client.Get(t.Context(), "an id"); err != nil || silent.asked.Load() == 0 {
 		t.Errorf("got %v; the silent server was asked %d times", err, silent.asked.Load())
 	}
 }

@@ -41,6 +41,7 @@ class Beating:
             None,
             self.session,
             self.held,
+            on_lost=lambda: None,
             on_superseded=self.superseded.set,
             on_reopen=self.reopened.set,
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import chain
+from typing import Any
 
 import pytest
 import structlog
@@ -158,3 +159,12 @@ async def test_what_became_of_reports_is_counted(status: wire.ReportStatus, comp
         assert (worker.completed, worker.stale) == (completed, 1 - completed)
         assert worker.held.snapshot()[0] == []
         worker.stop()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"slots": 0}, {"slots": 10_001}, {"grace": -1.0}, {"grace": float("nan")}]
+)
+def test_a_worker_checks_what_it_is_given(bad: dict[str, Any]) -> None:
+    """How it showed: no slots were "max_workers must be greater than 0", and a grace below 0 was taken."""
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+        Worker(App(), "127.0.0.1:1", **bad)
