@@ -19,9 +19,15 @@ import (
 // scripted answers as a test wants it, and counts what it was asked.
 type scripted struct {
 	pb.UnimplementedJobServiceServer
-	asked atomic.Int32
-	get   func(ctx context.Context, asked int32) (*pb.GetJobResponse, error)
-	watch func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], asked int32) error
+	asked  atomic.Int32
+	stored *pb.NewJob
+	get    func(ctx context.Context, asked int32) (*pb.GetJobResponse, error)
+	watch  func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], asked int32) error
+}
+
+func (s *scripted) Enqueue(_ context.Context, request *pb.EnqueueRequest) (*pb.EnqueueResponse, error) {
+	s.stored = request.GetJob()
+	return &pb.EnqueueResponse{JobId: request.GetJob().GetJobId()}, nil
 }
 
 func (s *scripted) GetJob(ctx context.Context, _ *pb.GetJobRequest) (*pb.GetJobResponse, error) {

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,28 @@ import atlasqueue
 from atlasqueue.batches import BATCH_BYTES, BATCH_ITEMS, batches
 from atlasqueue.channel import parse_addresses
 from atlasqueue.errors import BY_REASON, AtlasQueueError, Unavailable, from_status
-from atlasqueue.jobs import new_job_to_proto
+from atlasqueue.jobs import (
+    DeadLetterReason,
+    Failure,
+    FailureCause,
+    Job,
+    JobState,
+    RetryPolicy,
+    job_from_proto,
+    new_job_to_proto,
+    retry_policy_to_proto,
+)
+from atlasqueue.queues import (
+    Cluster,
+    Depth,
+    Server,
+    WorkerSession,
+    cluster_from_proto,
+    depth_from_proto,
+    worker_from_proto,
+)
 from atlasqueue.retry import Backoff
-from atlasqueue.v1 import errors_pb2, job_pb2
+from atlasqueue.v1 import errors_pb2, job_pb2, queue_service_pb2
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +72,97 @@ def test_an_error_is_told_by_its_reason_not_by_its_text() -> None:
     assert type(from_status(status)) is atlasqueue.JobNotFound
     assert type(from_status(status_pb2.Status(code=code_pb2.NOT_FOUND))) is AtlasQueueError
     assert type(from_status(status_pb2.Status(code=code_pb2.UNAVAILABLE))) is Unavailable
+    info.domain = "another.example"
+    status.details[0].Pack(info)
+    assert type(from_status(status)) is AtlasQueueError
+
+
+def test_a_job_comes_over_whole() -> None:
+    """Each field has a value of its own here, so that none can stand for another."""
+    at = [datetime(2026, 1, 1, 0, n, tzinfo=UTC) for n in range(6)]
+    retries = RetryPolicy(7, timedelta(seconds=2), 3.0, timedelta(minutes=5))
+    job = Job(
+        queue="q",
+        job_id="an id",
+        kind="k",
+        state=JobState.DEAD,
+        payload=b"payload",
+        headers={"a": "b"},
+        priority=1,
+        attempt=2,
+        crashes=3,
+        deliveries=4,
+        fence=5,
+        created_at=at[0],
+        run_at=at[1],
+        deadline=timedelta(seconds=6),
+        retry_policy=retries,
+        finished_at=at[2],
+        died_at=at[3],
+        dead_letter_reason=DeadLetterReason.CRASH_LOOP,
+        leased_at=at[4],
+        session_id=8,
+        cancel_requested=True,
+        result=b"result",
+        percent=9,
+        note="note",
+        checkpoint=b"checkpoint",
+        failures=[Failure(10, 11, FailureCause.EXPIRED, "type", "message", "stack", at[5])],
+    )
+    message = job_pb2.Job(
+        **{
+            name: getattr(job, name)
+            for name in (
+                "queue job_id kind payload headers priority attempt crashes deliveries fence session_id"
+                " cancel_requested result checkpoint created_at run_at deadline finished_at died_at leased_at"
+            ).split()
+        },
+        state=job_pb2.JOB_STATE_DEAD,
+        dead_letter_reason=job_pb2.DEAD_LETTER_REASON_CRASH_LOOP,
+        retry_policy=retry_policy_to_proto(retries),
+        progress=job_pb2.Progress(percent=9, note="note"),
+    )
+    message.failures.add(
+        fence=10,
+        attempt=11,
+        cause=job_pb2.FAILURE_CAUSE_EXPIRED,
+        error=job_pb2.JobError(type="type", message="message", stack="stack"),
+        failed_at=at[5],
+    )
+    assert job_from_proto(message) == job
+    bare = job_from_proto(job_pb2.Job(retry_policy=job_pb2.RetryPolicy()))
+    assert (bare.percent, bare.note, bare.run_at, bare.retry_policy) == (
+        None,
+        None,
+        None,
+        RetryPolicy(),
+    )
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_a_job_is_settled_when_nothing_moves_it_further(state: JobState) -> None:
+    settled = state in (JobState.SUCCEEDED, JobState.CANCELLED, JobState.DEAD)
+    assert job_from_proto(job_pb2.Job(state=state.value)).settled is settled
+
+
+def test_workers_and_cluster_come_over_whole() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    worker = WorkerSession(1, "w", ("p", "q"), 2, 3, True, "s", at, timedelta(seconds=4))
+    fields = {name: getattr(worker, name) for name in WorkerSession.__dataclass_fields__}
+    assert worker_from_proto(queue_service_pb2.WorkerSession(**fields)) == worker
+    message = queue_service_pb2.GetClusterResponse(leader="s", term=5)
+    message.servers.add(server_id="s", address="a:1", version="v", started_at=at, leader=True)
+    assert cluster_from_proto(message) == Cluster((Server("s", "a:1", "v", at, True),), "s", 5)
+    counts = {"scheduled": 1, "ready": 2, "leased": 3, "dead": 4, "succeeded": 5, "cancelled": 6}
+    assert depth_from_proto(queue_service_pb2.Depth(**counts)) == Depth(**counts)
+
+
+def test_what_only_a_newer_server_knows_is_unspecified() -> None:
+    """How it showed: one job with a new cause of failure ended a whole list with a ValueError."""
+    message = job_pb2.Job(state=99, dead_letter_reason=99)  # type: ignore[arg-type]
+    message.failures.add(cause=99)
+    job = job_from_proto(message)
+    assert (job.state, job.dead_letter_reason, job.failures[0].cause) == (0, 0, 0)
 
 
 def test_ids_are_version_7_and_ascend() -> None:
@@ -70,7 +181,8 @@ def test_batches_keep_their_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"], "http://a:1"]
+    "bad",
+    ["", "host", "host:", ":7420", "host:0", "host:port", ["a:1", "b"], "http://a:1", "::1:7420"],
 )
 def test_addresses_are_checked(bad: str | list[str]) -> None:
     with pytest.raises(ValueError, match="server address"):

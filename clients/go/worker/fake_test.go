@@ -22,13 +22,24 @@ type scripted struct {
 	beat   func(*pb.HeartbeatRequest) (*pb.HeartbeatResponse, error)
 	report func(*pb.ReportRequest) (*pb.ReportResponse, error)
 	lease  func(*pb.LeaseRequest, grpc.ServerStreamingServer[pb.LeaseResponse]) error
+	// How long the last caller waits.
+	patience time.Duration
 }
 
-func (s *scripted) Heartbeat(_ context.Context, request *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {
+func (s *scripted) note(ctx context.Context) {
+	s.patience = time.Hour
+	if deadline, limited := ctx.Deadline(); limited {
+		s.patience = time.Until(deadline)
+	}
+}
+
+func (s *scripted) Heartbeat(ctx context.Context, request *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {
+	s.note(ctx)
 	return s.beat(request)
 }
 
-func (s *scripted) Report(_ context.Context, request *pb.ReportRequest) (*pb.ReportResponse, error) {
+func (s *scripted) Report(ctx context.Context, request *pb.ReportRequest) (*pb.ReportResponse, error) {
+	s.note(ctx)
 	return s.report(request)
 }
 

@@ -81,6 +81,27 @@ func TestAHeartbeatThatIsAskedForComesAtOnce(t *testing.T) {
 	}
 }
 
+func TestNoCallWaitsForASilentServerForLong(t *testing.T) {
+	server := &scripted{
+		beat:   func(*pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) { return &pb.HeartbeatResponse{}, nil },
+		report: func(request *pb.ReportRequest) (*pb.ReportResponse, error) { return applied(request), nil },
+	}
+	address := serve(t, server)
+	for interval, most := range map[time.Duration]time.Duration{
+		time.Millisecond: heartbeatTimeoutMin, 2 * time.Second: 2 * time.Second, time.Hour: heartbeatTimeoutMax,
+	} {
+		h := beating(t, address)
+		h.session.setHeartbeat(interval)
+		if h.beat(t.Context()); server.patience > most+time.Second/2 {
+			t.Errorf("a heartbeat each %s waits for %s", interval, server.patience)
+		}
+	}
+	r, _ := reporting(t, address)
+	if r.send(t.Context(), r.outcomes(t, 1)); server.patience > reportTimeout+time.Second/2 {
+		t.Errorf("a report waits for %s", server.patience)
+	}
+}
+
 func TestAHeartbeatGoesOnUntilAllIsTold(t *testing.T) {
 	told := make(chan int, 3)
 	h := beating(t, serve(t, &scripted{beat: func(request *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {

@@ -61,6 +61,19 @@ func TestOfCallsThatFailTogetherOneLeavesTheServer(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatIsLeftWithoutCallsIsClosed(t *testing.T) {
+	s := &servers{addresses: []string{"127.0.0.1:1"}}
+	defer s.close()
+	used, err := s.borrow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.giveBack(used)
+	if s.leave(used); used.conn.GetState() != connectivity.Shutdown {
+		t.Errorf("it is %s", used.conn.GetState())
+	}
+}
+
 // reporting is a reporter of jobs that are held, and the fences of what was answered.
 func reporting(t *testing.T, addresses ...string) (*reporter, *[]int64) {
 	t.Helper()

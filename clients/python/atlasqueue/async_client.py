@@ -28,6 +28,7 @@ from atlasqueue.jobs import (
     RetryPolicy,
     filled,
     job_from_proto,
+    known,
     new_job_to_proto,
     to_timestamp,
 )
@@ -50,7 +51,7 @@ class AsyncClient:
         timeout: seconds that one try of a call may take, more than 0.
         retry_for: seconds for which a call is repeated while no server answers; 0: it is not.
         before_enqueue: functions that see each new job before it is sent and return it, or another one;
-            called in order. What one raises, the caller gets, and nothing is sent.
+            called in order. What one raises, the caller gets, and that job is not sent.
 
     Every call is safe to repeat and is repeated: the ids of jobs are made before they are sent.
     Raises subclasses of AtlasQueueError.
@@ -200,7 +201,7 @@ class AsyncClient:
         """
         request = filled(job_service_pb2.CancelJobRequest, queue=queue, job_id=job_id)
         response = await self._calls.call(lambda stubs: stubs.jobs.CancelJob, request)
-        return JobState(response.state)
+        return known(JobState, response.state)
 
     async def cancel_many(
         self,

@@ -67,8 +67,9 @@ def parse_addresses(addresses: str | Sequence[str] | None = None) -> list[str]:
         raise ValueError("no server address: give host:port, or several with commas between them")
     for address in cleaned:
         host, _, port = address.rpartition(":")
-        is_url = host.startswith(("http:", "https:"))
-        if is_url or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        # A colon within the host is a URL's, or that of an IPv6 address, which needs its brackets.
+        unclear = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        if unclear or not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"{address!r} is no server address: it must be host:port")
     return cleaned
 

@@ -16,10 +16,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atlasqueue.v1 import job_pb2
 
 Filled = TypeVar("Filled", bound=Message)
+Named = TypeVar("Named", bound=IntEnum)
 
 
 class JobState(IntEnum):
-    """Where a job stands. SUCCEEDED and CANCELLED are final; UNSPECIFIED in a filter: any state."""
+    """Where a job stands. SUCCEEDED and CANCELLED are final; UNSPECIFIED in a filter: any state.
+
+    UNSPECIFIED of a job: a state that only a newer server knows; so with the other enumerations.
+    """
 
     UNSPECIFIED = job_pb2.JOB_STATE_UNSPECIFIED
     SCHEDULED = job_pb2.JOB_STATE_SCHEDULED
@@ -248,6 +252,14 @@ def _duration(message: Any, name: str) -> timedelta | None:
     return getattr(message, name).ToTimedelta() if message.HasField(name) else None
 
 
+def known(of: type[Named], value: int) -> Named:
+    """The name of a number from the wire: UNSPECIFIED for one that this SDK does not know yet."""
+    try:
+        return of(value)
+    except ValueError:
+        return of(0)
+
+
 def retry_policy_to_proto(policy: RetryPolicy) -> job_pb2.RetryPolicy:
     """A policy on the wire."""
     message = filled(
@@ -297,7 +309,7 @@ def job_from_proto(message: job_pb2.Job) -> Job:
         queue=message.queue,
         job_id=message.job_id,
         kind=message.kind,
-        state=JobState(message.state),
+        state=known(JobState, message.state),
         payload=message.payload,
         headers=dict(message.headers),
         priority=message.priority,
@@ -313,7 +325,7 @@ def job_from_proto(message: job_pb2.Job) -> Job:
         else None,
         finished_at=_time(message, "finished_at"),
         died_at=_time(message, "died_at"),
-        dead_letter_reason=DeadLetterReason(message.dead_letter_reason),
+        dead_letter_reason=known(DeadLetterReason, message.dead_letter_reason),
         leased_at=_time(message, "leased_at"),
         session_id=message.session_id,
         cancel_requested=message.cancel_requested,
@@ -329,7 +341,7 @@ def _failure(message: job_pb2.Failure) -> Failure:
     return Failure(
         message.fence,
         message.attempt,
-        FailureCause(message.cause),
+        known(FailureCause, message.cause),
         message.error.type,
         message.error.message,
         message.error.stack,
