@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,16 +45,20 @@ class Connection(Calls):
         self.close()
 
     def call(
-        self, pick: Callable[[Stubs], Any], request: Any, metadata: Metadata | None = None
+        self,
+        pick: Callable[[Stubs], Any],
+        request: Any,
+        metadata: Metadata | None = None,
+        retry_for_max: float = math.inf,
     ) -> Any:
         """As the SDK's call; a success ends the outage that was told of."""
         self._failing_since = 0.0
-        response = super().call(pick, request, metadata)
+        response = super().call(pick, request, metadata, retry_for_max)
         self._told = False
         return response
 
     def leave(self, stubs: Stubs) -> None:
-        """Called by the SDK after each try that failed and will be repeated."""
+        """Called by the SDK after each try that nobody answered."""
         self.on_failure()
         super().leave(stubs)
 
