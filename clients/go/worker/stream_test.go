@@ -98,17 +98,21 @@ func TestAStreamOfALostSessionBeginsAnew(t *testing.T) {
 
 func TestWhichServerTheNextStreamIsOf(t *testing.T) {
 	for name, each := range map[string]struct {
-		first func(leases) error
+		first func(*stream, leases) error
 		next  int
 	}{
-		"it never opened": {func(leases) error { return status.Error(codes.Unavailable, "no") }, 1},
-		"it broke":        {func(stream leases) error { return opens(stream, 1, time.Hour) }, 0},
-		"it was sent away": {func(stream leases) error {
+		"it never opened": {func(*stream, leases) error { return status.Error(codes.Unavailable, "no") }, 1},
+		"it broke":        {func(_ *stream, stream leases) error { return opens(stream, 1, time.Hour) }, 0},
+		"it was sent away": {func(_ *stream, stream leases) error {
 			away := &pb.LeaseResponse{Event: &pb.LeaseResponse_GoAway{GoAway: &pb.GoAway{}}}
 			return errors.Join(opens(stream, 1, time.Hour), stream.Send(away))
 		}, 1},
-		"it fell silent": {func(stream leases) error {
-			err := opens(stream, 1, 10*time.Millisecond)
+		"it fell silent": {func(s *stream, stream leases) error {
+			err := opens(stream, 1, time.Hour)
+			for !s.open.Load() {
+				time.Sleep(time.Millisecond)
+			}
+			s.heardAt.Store(time.Now().Add(-3 * time.Hour).UnixNano())
 			<-stream.Context().Done()
 			return err
 		}, 1},
@@ -116,11 +120,12 @@ func TestWhichServerTheNextStreamIsOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var asked []int
-			s := streaming(t, 2, func(server int, _ *pb.LeaseRequest, stream leases) error {
+			var s *stream
+			s = streaming(t, 2, func(server int, _ *pb.LeaseRequest, stream leases) error {
 				if asked = append(asked, server); len(asked) > 1 {
 					return superseded(t)
 				}
-				return each.first(stream)
+				return each.first(s, stream)
 			})
 			if s.runsOut(t); asked[1] != each.next {
 				t.Errorf("asked %v", asked)
