@@ -206,3 +206,46 @@ func TestAWatchThatNobodyAnswersIsGivenUp(t *testing.T) {
 		}
 	}
 }
+
+// Python's client had it: calls that failed together on a silent server rotated back to it.
+func TestOfCallsThatFailTogetherOneLeavesTheServer(t *testing.T) {
+	together := make(chan struct{})
+	silent := &scripted{get: func(_ context.Context, asked int32) (*pb.GetJobResponse, error) {
+		if asked == 2 {
+			close(together)
+		}
+		<-together
+		return nil, status.Error(codes.Unavailable, "the server stops")
+	}}
+	client := newClient(t, atlasqueue.WithServers(serve(t, silent), serve(t, &scripted{get: found})), atlasqueue.WithRetryFor(time.Hour))
+	answers := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := client.Get(t.Context(), "an id")
+			answers <- err
+		}()
+	}
+	if err := errors.Join(<-answers, <-answers); err != nil || silent.asked.Load() != 2 {
+		t.Errorf("got %v; the silent server was asked %d times", err, silent.asked.Load())
+	}
+}
+
+func TestAClosedClientEndsWhatWaitsAndCallsNobody(t *testing.T) {
+	server := &scripted{get: found, watch: func(stream grpc.ServerStreamingServer[pb.WatchJobResponse], _ int32) error {
+		err := show(stream, atlasqueue.Ready)
+		<-stream.Context().Done()
+		return err
+	}}
+	client := newClient(t, atlasqueue.WithServers(serve(t, server)))
+	var ended error
+	for _, err := range client.Watch(t.Context(), "an id") {
+		if ended = err; err == nil {
+			if err := errors.Join(client.Close(), client.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, err := client.Get(t.Context(), "an id"); err == nil || ended == nil || server.asked.Load() != 1 {
+		t.Errorf("the watch ended with %v, a call with %v", ended, err)
+	}
+}
