@@ -131,7 +131,7 @@ func stopped(ctx context.Context, last error) error {
 		why = fmt.Errorf("%w: %w", why, cause)
 	}
 	var failure *Error
-	if errors.As(FromRPC(last), &failure); failure.Reason == "" && failure.Code == status.FromContextError(ctx.Err()).Code() {
+	if errors.As(FromRPC(last), &failure); failure.Code == status.FromContextError(ctx.Err()).Code() {
 		failure = &Error{Code: failure.Code, Message: "the call was given up"}
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

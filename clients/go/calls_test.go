@@ -30,6 +30,11 @@ func (s *scripted) Enqueue(_ context.Context, request *pb.EnqueueRequest) (*pb.E
 	return &pb.EnqueueResponse{JobId: request.GetJob().GetJobId()}, nil
 }
 
+func (s *scripted) EnqueueBatch(context.Context, *pb.EnqueueBatchRequest) (*pb.EnqueueBatchResponse, error) {
+	s.asked.Add(1)
+	return nil, status.Error(codes.ResourceExhausted, "too large")
+}
+
 func (s *scripted) GetJob(ctx context.Context, _ *pb.GetJobRequest) (*pb.GetJobResponse, error) {
 	return s.get(ctx, s.asked.Add(1))
 }
@@ -247,5 +252,31 @@ func TestAClosedClientEndsWhatWaitsAndCallsNobody(t *testing.T) {
 	}
 	if _, err := client.Get(t.Context(), "an id"); err == nil || ended == nil || server.asked.Load() != 1 {
 		t.Errorf("the watch ended with %v, a call with %v", ended, err)
+	}
+}
+
+func TestABatchThatIsTooLargeIsNoRefusalOfItsFirstJob(t *testing.T) {
+	server := &scripted{}
+	client := newClient(t, atlasqueue.WithServers(serve(t, server)))
+	ids, err := client.EnqueueBatch(t.Context(), []atlasqueue.NewJob{{Queue: "q", Kind: "k"}, {Queue: "q", Kind: "k"}})
+	if refused := (*atlasqueue.EnqueueBatchError)(nil); !errors.Is(err, atlasqueue.ErrMessageTooLarge) || errors.As(err, &refused) || len(ids) != 0 {
+		t.Errorf("got %v, %v", ids, err)
+	}
+	if server.asked.Load() != 1 {
+		t.Errorf("asked %d times", server.asked.Load())
+	}
+}
+
+func TestAHookLeavesAJobItsID(t *testing.T) {
+	server := &scripted{}
+	seen := ""
+	client := newClient(t, atlasqueue.WithServers(serve(t, server)), atlasqueue.WithEnqueueHook(
+		func(ctx context.Context, jobs []*atlasqueue.NewJob) (context.Context, func(error)) {
+			seen = jobs[0].JobID
+			return ctx, func(error) {}
+		}))
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k", JobID: "mine"})
+	if err != nil || id != "mine" || seen != "mine" || server.stored.GetJobId() != "mine" {
+		t.Errorf("got %q, %v; the hook saw %q, the server %q", id, err, seen, server.stored.GetJobId())
 	}
 }

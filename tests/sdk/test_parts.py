@@ -203,6 +203,16 @@ def test_backoff_grows_to_its_longest() -> None:
     assert backoff.next_delay() == 0.1
 
 
+def test_backoff_draws_from_zero_on_and_has_no_last_try() -> None:
+    """After some 1000 tries the ceiling, were it not bounded on its way, is no number any more."""
+    drawn: list[tuple[float, float]] = []
+    backoff = Backoff(uniform=lambda low, high: drawn.append((low, high)) or 0.0)  # type: ignore[func-returns-value]
+    for _ in range(2000):
+        backoff.next_delay()
+    assert drawn[0] == (0, 0.1)
+    assert drawn[-1] == (0, 5.0)
+
+
 def test_backoff_goes_on_after_streams_that_end_at_once() -> None:
     """How it showed: a worker opened its stream 20 times a second at a server that ended each one at once."""
     backoff = Backoff(first=0.1, longest=1.0, uniform=lambda _, ceiling: ceiling)

@@ -20,3 +20,15 @@ func TestBackoffGoesOnAfterStreamsThatEndAtOnce(t *testing.T) {
 		t.Errorf("%d tries are counted after one that lived", backoff.tries)
 	}
 }
+
+// A shift without a bound of its own makes a ceiling below zero of many tries, which rand.N does not take.
+func TestBackoffGrowsToItsLongestAndHasNoLastTry(t *testing.T) {
+	backoff := Backoff{First: time.Millisecond, Longest: time.Second}
+	longest := time.Duration(0)
+	for range 2000 {
+		longest = max(longest, backoff.Next())
+	}
+	if longest < time.Second/2 || longest > time.Second {
+		t.Errorf("the longest of 2000 delays was %s", longest)
+	}
+}
