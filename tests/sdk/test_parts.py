@@ -16,7 +16,14 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 import atlasqueue
 from atlasqueue.batches import BATCH_BYTES, BATCH_ITEMS, batches
 from atlasqueue.channel import parse_addresses
-from atlasqueue.errors import BY_REASON, AtlasQueueError, Unavailable, from_status
+from atlasqueue.errors import (
+    BY_REASON,
+    AtlasQueueError,
+    InvalidField,
+    Unavailable,
+    Violation,
+    from_status,
+)
 from atlasqueue.jobs import (
     DeadLetterReason,
     Failure,
@@ -75,6 +82,24 @@ def test_an_error_is_told_by_its_reason_not_by_its_text() -> None:
     info.domain = "another.example"
     status.details[0].Pack(info)
     assert type(from_status(status)) is AtlasQueueError
+
+
+def test_a_reason_that_only_a_newer_server_knows_is_told_by_its_code() -> None:
+    status = status_pb2.Status(code=code_pb2.UNAVAILABLE)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="NEW", domain="atlasqueue"))
+    assert type(from_status(status)) is Unavailable
+
+
+def test_violations_name_field_and_bound() -> None:
+    status = status_pb2.Status(code=code_pb2.INVALID_ARGUMENT)
+    broken = error_details_pb2.BadRequest()
+    broken.field_violations.add(field="job.kind", description="must be a name")
+    status.details.add().Pack(broken)
+    info = error_details_pb2.ErrorInfo(reason="INVALID_FIELD", domain="atlasqueue")
+    status.details.add().Pack(info)
+    error = from_status(status)
+    assert isinstance(error, InvalidField)
+    assert error.violations == (Violation("job.kind", "must be a name"),)
 
 
 def test_a_job_comes_over_whole() -> None:
@@ -254,6 +279,7 @@ def test_functions_before_enqueue_are_called_in_order() -> None:
         ({"priority": 2**40}, ValueError, "priority cannot be 1099511627776: Value out of range"),
         ({"queue": "\ud800"}, ValueError, "queue cannot be '\\\\ud800'"),
         ({"run_at": "2030-01-31"}, TypeError, "must be a datetime with a time zone, not str"),
+        ({"run_at": datetime(2030, 1, 31)}, ValueError, "a datetime needs a time zone"),
         (
             {"retry_policy": atlasqueue.RetryPolicy(max_attempts=2**40)},
             ValueError,
