@@ -37,7 +37,7 @@ log = structlog.get_logger("atlasqueue.worker")
 
 
 class Heartbeater:
-    """Keeps the session alive. `on_superseded` and `on_reopen` are called from its thread."""
+    """Keeps the session alive. `on_lost`, `on_superseded` and `on_reopen` are called from its thread."""
 
     def __init__(
         self,
