@@ -1,6 +1,7 @@
 package atlasqueuetest_test
 
 import (
+	"math"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -78,6 +79,28 @@ func TestALostLeaseIsStaleAndTheThirdIsTheLast(t *testing.T) {
 		}
 	}
 	if job, err := client.Get(t.Context(), id); err != nil || job.DeadLetterReason != atlasqueue.CrashLoop || len(job.Failures) != 3 {
+		t.Errorf("got %+v, %v", job, err)
+	}
+}
+
+// It was leased once more, to a worker that was gone, and nobody gave it back.
+func TestAWorkerThatDrainsIsLeasedNothingMore(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	stubs := workers(t, server)
+	client, err := atlasqueue.NewClient(atlasqueue.WithServers(server.Address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leased(t, stubs)
+	if _, err := stubs.Heartbeat(t.Context(), &pb.HeartbeatRequest{SessionId: 1, Epoch: 1, LastFence: math.MaxInt64}); err != nil {
+		t.Fatal(err)
+	}
+	if job, err := client.Get(t.Context(), id); err != nil || job.State != atlasqueue.Ready || job.Deliveries != 1 {
 		t.Errorf("got %+v, %v", job, err)
 	}
 }

@@ -3,6 +3,7 @@ package atlasqueuetest
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -203,6 +204,10 @@ func (s workerService) Heartbeat(_ context.Context, request *pb.HeartbeatRequest
 	}
 	if holder.stream == nil {
 		response.Stream = pb.StreamState_STREAM_STATE_REOPEN
+	}
+	if request.GetLastFence() == math.MaxInt64 {
+		// The worker drains: its stream has ended, though that may not have been seen here.
+		holder.stream = nil
 	}
 	held := map[int64]bool{}
 	for _, told := range request.GetHeld() {
