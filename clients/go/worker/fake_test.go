@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,15 +23,18 @@ type scripted struct {
 	beat   func(*pb.HeartbeatRequest) (*pb.HeartbeatResponse, error)
 	report func(*pb.ReportRequest) (*pb.ReportResponse, error)
 	lease  func(*pb.LeaseRequest, grpc.ServerStreamingServer[pb.LeaseResponse]) error
-	// How long the last caller waits.
-	patience time.Duration
+	// How long the last caller waits. Calls come side by side.
+	last atomic.Int64
 }
 
+func (s *scripted) patience() time.Duration { return time.Duration(s.last.Load()) }
+
 func (s *scripted) note(ctx context.Context) {
-	s.patience = time.Hour
+	patience := time.Hour
 	if deadline, limited := ctx.Deadline(); limited {
-		s.patience = time.Until(deadline)
+		patience = time.Until(deadline)
 	}
+	s.last.Store(int64(patience))
 }
 
 func (s *scripted) Heartbeat(ctx context.Context, request *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {

@@ -92,13 +92,13 @@ func TestNoCallWaitsForASilentServerForLong(t *testing.T) {
 	} {
 		h := beating(t, address)
 		h.session.setHeartbeat(interval)
-		if h.beat(t.Context()); server.patience > most+time.Second/2 {
-			t.Errorf("a heartbeat each %s waits for %s", interval, server.patience)
+		if h.beat(t.Context()); server.patience() > most+time.Second/2 {
+			t.Errorf("a heartbeat each %s waits for %s", interval, server.patience())
 		}
 	}
 	r, _ := reporting(t, address)
-	if r.send(t.Context(), r.outcomes(t, 1)); server.patience > reportTimeout+time.Second/2 {
-		t.Errorf("a report waits for %s", server.patience)
+	if r.send(t.Context(), r.outcomes(t, 1)); server.patience() > reportTimeout+time.Second/2 {
+		t.Errorf("a report waits for %s", server.patience())
 	}
 }
 
