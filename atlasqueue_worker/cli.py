@@ -20,7 +20,7 @@ from atlasqueue_worker import tracing
 from atlasqueue_worker.app import App, AppNotFound, load_app
 from atlasqueue_worker.garbage import collect_rarely
 from atlasqueue_worker.metrics import WorkerMetrics
-from atlasqueue_worker.worker import Worker
+from atlasqueue_worker.worker import SLOTS_MAX, Worker
 
 log = structlog.get_logger("atlasqueue.worker")
 
@@ -58,7 +58,7 @@ def run(
         ),
     ] = None,
     slots: Annotated[
-        int, typer.Option(envvar="ATLASQUEUE_SLOTS", min=1, max=10_000, help="Jobs run at once")
+        int, typer.Option(envvar="ATLASQUEUE_SLOTS", min=1, max=SLOTS_MAX, help="Jobs run at once")
     ] = 10,
     queues: Annotated[
         str | None,

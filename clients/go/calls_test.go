@@ -46,12 +46,18 @@ func (s *scripted) WatchJob(_ *pb.WatchJobRequest, stream grpc.ServerStreamingSe
 // serve gives the address at which it listens.
 func serve(t *testing.T, answers *scripted) string {
 	t.Helper()
+	return listening(t, func(server *grpc.Server) { pb.RegisterJobServiceServer(server, answers) })
+}
+
+// listening gives the address of a server of these services.
+func listening(t *testing.T, register func(*grpc.Server)) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	pb.RegisterJobServiceServer(server, answers)
+	register(server)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	return listener.Addr().String()

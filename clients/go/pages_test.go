@@ -3,7 +3,6 @@ package atlasqueue_test
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"testing"
 
@@ -73,16 +72,11 @@ func (s *paged) UpdateQueuePolicy(_ context.Context, request *pb.UpdateQueuePoli
 
 func operating(t *testing.T, server *paged) *atlasqueue.Client {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := grpc.NewServer()
-	pb.RegisterQueueServiceServer(served, server)
-	pb.RegisterJobServiceServer(served, server)
-	go func() { _ = served.Serve(listener) }()
-	t.Cleanup(served.Stop)
-	return newClient(t, atlasqueue.WithServers(listener.Addr().String()), atlasqueue.WithRetryFor(0))
+	address := listening(t, func(served *grpc.Server) {
+		pb.RegisterQueueServiceServer(served, server)
+		pb.RegisterJobServiceServer(served, server)
+	})
+	return newClient(t, atlasqueue.WithServers(address), atlasqueue.WithRetryFor(0))
 }
 
 func TestAFilterTakesAllThatFitAndADryRunOrAListOfNamesOneCall(t *testing.T) {

@@ -56,19 +56,26 @@ func leased(t *testing.T, stubs pb.WorkerServiceClient) *pb.LeasedJob {
 	return nil
 }
 
-// The fake called the report of a lease that was lost ALREADY_APPLIED, and never made a dead letter of a crash loop.
-func TestALostLeaseIsStaleAndTheThirdIsTheLast(t *testing.T) {
-	server := atlasqueuetest.NewServer(t)
-	stubs := workers(t, server)
+// enqueued gives a client and the id of a job that it has enqueued.
+func enqueued(t *testing.T, server *atlasqueuetest.Server) (*atlasqueue.Client, string) {
+	t.Helper()
 	client, err := atlasqueue.NewClient(atlasqueue.WithServers(server.Address))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = client.Close() }()
+	t.Cleanup(func() { _ = client.Close() })
 	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client, id
+}
+
+// The fake called the report of a lease that was lost ALREADY_APPLIED, and never made a dead letter of a crash loop.
+func TestALostLeaseIsStaleAndTheThirdIsTheLast(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	stubs := workers(t, server)
+	client, id := enqueued(t, server)
 	for range 3 {
 		job := leased(t, stubs)
 		server.ExpireSessions()
@@ -87,15 +94,7 @@ func TestALostLeaseIsStaleAndTheThirdIsTheLast(t *testing.T) {
 func TestAWorkerThatDrainsIsLeasedNothingMore(t *testing.T) {
 	server := atlasqueuetest.NewServer(t)
 	stubs := workers(t, server)
-	client, err := atlasqueue.NewClient(atlasqueue.WithServers(server.Address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close() }()
-	id, err := client.Enqueue(t.Context(), atlasqueue.NewJob{Queue: "q", Kind: "k"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, id := enqueued(t, server)
 	leased(t, stubs)
 	if _, err := stubs.Heartbeat(t.Context(), &pb.HeartbeatRequest{SessionId: 1, Epoch: 1, LastFence: math.MaxInt64}); err != nil {
 		t.Fatal(err)
