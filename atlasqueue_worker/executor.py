@@ -26,7 +26,7 @@ import structlog
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import App, Dress, Handler
 from atlasqueue_worker.handlers import prepared
-from atlasqueue_worker.job import JobContext, LeaseState, unless_drained
+from atlasqueue_worker.job import JobContext, LeaseState, Report, unless_drained
 from atlasqueue_worker.outcomes import Cancel, completed, ended, error_name, no_exit
 from atlasqueue_worker.tracing import TRACEPARENT
 
@@ -63,7 +63,7 @@ class Executor:
         self,
         app: App,
         slots: int,
-        report: Callable[[JobOutcome], None],
+        report: Report,
         tell: Callable[[], Awaitable[None]],
         dresses: Sequence[Dress] = (),
         spans: Dress | None = None,
@@ -122,9 +122,9 @@ class Executor:
 
     def _set_aside(self, job: JobContext) -> None:
         log.warning("unknown_kind", queue=job.queue, job=job.job_id, kind=job.kind)
-        outcome = _outcome(job)
+        outcome = JobOutcome()
         outcome.unknown_kind.SetInParent()
-        self._report(outcome)
+        self._report(job, outcome)
 
     def _grow(self) -> None:
         """Starts runners, and looks again once they have begun: what waits then needs more of them.
@@ -213,18 +213,16 @@ class Executor:
             loop.call_soon_threadsafe(done, job, value)
 
     def _completed(self, job: JobContext, value: Any) -> None:
-        outcome = _outcome(job)
-        completed(outcome, unless_drained(job, value))
-        self._ended(job, outcome)
+        if value is None:
+            self._hand_on(job, None)
+        else:
+            self._ended(job, completed(JobOutcome(), unless_drained(job, value)))
 
     def _cancelled(self, job: JobContext) -> None:
-        outcome = _outcome(job)
-        ended(outcome, unless_drained(job, Cancel("cancelled")))
-        self._ended(job, outcome)
+        self._ended(job, ended(JobOutcome(), unless_drained(job, Cancel("cancelled"))))
 
     def _failed(self, job: JobContext, error: BaseException) -> None:
-        outcome = _outcome(job)
-        ended(outcome, unless_drained(job, error))
+        outcome = ended(JobOutcome(), unless_drained(job, error))
         log.info(
             "attempt_ended",
             queue=job.queue,
@@ -251,7 +249,7 @@ class Executor:
             await self._tell()
         self._hand_on(job, outcome)
 
-    def _hand_on(self, job: JobContext, outcome: JobOutcome) -> None:
+    def _hand_on(self, job: JobContext, outcome: JobOutcome | None) -> None:
         if self._jobs.pop(job.fence, None) is None:
             # It was released while its thread ran on; whatever it says now is stale.
             return
@@ -260,7 +258,7 @@ class Executor:
         if job.lease_state is LeaseState.LOST:
             log.warning("outcome_dropped", queue=job.queue, job=job.job_id, fence=job.fence)
             return
-        self._report(outcome)
+        self._report(job, outcome)
 
     async def drain(self, grace_s: float) -> None:
         """Lets handlers finish within the grace, then asks them to stop and releases their jobs."""
@@ -294,7 +292,3 @@ class Executor:
                 await self._idle.wait()
         except TimeoutError:
             return
-
-
-def _outcome(job: JobContext) -> JobOutcome:
-    return JobOutcome(queue=job.queue, job_id=job.job_id, fence=job.fence)

@@ -216,3 +216,8 @@ class JobContext:
 def unless_drained(job: JobContext, ending: T) -> T | Release:
     """What the handler ended with; but a job that was asked to stop by a drain alone is not cancelled."""
     return Release() if job.draining and isinstance(ending, Cancel) else ending
+
+
+# Takes how a run has ended: what is told of it, not yet named after the job. None: it returned nothing, as most do,
+# and a message for each would cost more than the rest of its report.
+Report = Callable[[JobContext, worker_service_pb2.JobOutcome | None], None]

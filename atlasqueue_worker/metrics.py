@@ -10,7 +10,7 @@ import platform
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
@@ -33,8 +33,8 @@ from prometheus_client.registry import Collector
 from atlasqueue.buckets import SECONDS
 from atlasqueue.v1 import worker_service_pb2
 from atlasqueue_worker.app import Handler
-from atlasqueue_worker.held import Held
-from atlasqueue_worker.job import JobContext
+from atlasqueue_worker.job import JobContext, Report
+from atlasqueue_worker.outcomes import verb_of
 
 if TYPE_CHECKING:
     from atlasqueue_worker.worker import Worker
@@ -109,16 +109,13 @@ class WorkerMetrics(Collector):
         if len(runs) > RUNS_MAX:
             self._sum_up((job.queue, job.kind))
 
-    def counting(
-        self, report: Callable[[JobOutcome], None], held: Held
-    ) -> Callable[[JobOutcome], None]:
+    def counting(self, report: Report) -> Report:
         """`report`, with outcomes counted."""
 
-        def counted(outcome: JobOutcome) -> None:
-            job = held.get(outcome.fence)
-            kind = job.kind if job is not None and job.kind in self._handled else UNKNOWN
-            self._ended[outcome.queue, kind, outcome.WhichOneof("outcome") or ""] += 1
-            report(outcome)
+        def counted(job: JobContext, outcome: JobOutcome | None) -> None:
+            kind = job.kind if job.kind in self._handled else UNKNOWN
+            self._ended[job.queue, kind, verb_of(outcome)] += 1
+            report(job, outcome)
 
         return counted
 

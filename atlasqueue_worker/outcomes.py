@@ -92,6 +92,11 @@ def encode_result(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def verb_of(outcome: JobOutcome | None) -> str:
+    """The verb that an outcome asks for; no message stands for a complete without a result."""
+    return "complete" if outcome is None else outcome.WhichOneof("outcome") or ""
+
+
 def completed(outcome: JobOutcome, value: Any) -> JobOutcome:
     """Fills in what a returned value means. A result that cannot be kept makes a dead letter."""
     if isinstance(value, HandlerOutcome):

@@ -29,6 +29,7 @@ from atlasqueue.errors import (
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import job_pb2, worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
+from atlasqueue_worker.job import JobContext
 from atlasqueue_worker.outcomes import ERROR_MESSAGE_BYTES_MAX, cut_text
 from atlasqueue_worker.session import Session
 
@@ -39,16 +40,21 @@ CALLS_MAX = 3
 BESIDE_MIN = 64
 BESIDE_MAX = 250
 BYTES_MAX = 3 * 1024 * 1024
+# What an outcome takes beside what is told of it: queue, id and fence.
+NAMED_BYTES_MAX = 256
 CALL_TIMEOUT_S = 10.0
 REFUSED = "OutcomeRefused"
 
 JobOutcome = worker_service_pb2.JobOutcome
+# A job, and what is told of it, as in a Report.
+Ending = tuple[JobContext, JobOutcome | None]
+COMPLETE = worker_service_pb2.Complete()
 
 log = structlog.get_logger("atlasqueue.worker")
 
 
 class Reporter:
-    """Sends outcomes. `on_answer` gets each outcome with its result, once."""
+    """Sends outcomes. `on_answer` gets each job with the result for its outcome, once."""
 
     def __init__(
         self,
@@ -56,7 +62,7 @@ class Reporter:
         tls: Tls | None,
         session: Session,
         held: Held,
-        on_answer: Callable[[JobOutcome, worker_service_pb2.ReportResult], None],
+        on_answer: Callable[[JobContext, worker_service_pb2.ReportResult], None],
         slots: int = 1,
     ) -> None:
         self._servers = list(servers)
@@ -68,13 +74,13 @@ class Reporter:
         self._current = 0
         self._channel: grpc.aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._pending: deque[JobOutcome] = deque()
+        self._pending: deque[Ending] = deque()
         self._calls_out = 0
         self._changed = asyncio.Event()
 
-    def report(self, outcome: JobOutcome) -> None:
+    def report(self, job: JobContext, outcome: JobOutcome | None) -> None:
         """Hands in an outcome."""
-        self._pending.append(outcome)
+        self._pending.append((job, outcome))
         self._changed.set()
 
     async def run(self) -> None:
@@ -109,22 +115,31 @@ class Reporter:
         await self._changed.wait()
         self._changed.clear()
 
-    def _take(self) -> list[JobOutcome]:
-        taken: list[JobOutcome] = []
+    def _take(self) -> list[Ending]:
+        taken: list[Ending] = []
         size = 0
         while self._pending and len(taken) < OUTCOMES_MAX:
-            size += self._pending[0].ByteSize() + 8
+            outcome = self._pending[0][1]
+            size += NAMED_BYTES_MAX + (0 if outcome is None else outcome.ByteSize())
             if taken and size > BYTES_MAX:
                 break
             taken.append(self._pending.popleft())
         return taken
 
-    async def _send(self, outcomes: list[JobOutcome]) -> None:
+    def _request(self, endings: Sequence[Ending]) -> worker_service_pb2.ReportRequest:
+        request = worker_service_pb2.ReportRequest(session_id=self._session.named()[0])
+        add = request.outcomes.add
+        for job, outcome in endings:
+            if outcome is None:
+                add(queue=job.queue, job_id=job.job_id, fence=job.fence, complete=COMPLETE)
+            else:
+                add(queue=job.queue, job_id=job.job_id, fence=job.fence).MergeFrom(outcome)
+        return request
+
+    async def _send(self, endings: Sequence[Ending]) -> None:
         backoff = Backoff(first=0.05, longest=2.0)
         while True:
-            request = worker_service_pb2.ReportRequest(
-                session_id=self._session.named()[0], outcomes=outcomes
-            )
+            request = self._request(endings)
             # The generated stub's types do not tell a blocking channel from an asyncio one.
             channel = self._connected()
             call: Any = worker_service_pb2_grpc.WorkerServiceStub(channel).Report
@@ -134,37 +149,37 @@ class Reporter:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             if not isinstance(failure, Unavailable | DeadlineExceeded):
-                await self._refused(outcomes, failure)
+                await self._refused(endings, failure)
                 return
-            log.warning("report_waits", outcomes=len(outcomes), error=str(failure))
+            log.warning("report_waits", outcomes=len(endings), error=str(failure))
             if len(self._servers) > 1 or not isinstance(failure, DatabaseUnavailable | Overloaded):
                 self._leave(channel)
             await asyncio.sleep(backoff.next_delay())
-        self._held.remove(outcome.fence for outcome in outcomes)
-        for outcome, result in zip(outcomes, response.results, strict=True):
-            self._on_answer(outcome, result)
+        self._held.remove([job.fence for job, _ in endings])
+        for (job, _), result in zip(endings, response.results, strict=True):
+            self._on_answer(job, result)
 
-    async def _refused(self, outcomes: list[JobOutcome], failure: AtlasQueueError) -> None:
+    async def _refused(self, endings: Sequence[Ending], failure: AtlasQueueError) -> None:
         """One bad outcome takes no other with it: halves are sent again, and a single one as a failure."""
-        log.error("report_refused", outcomes=len(outcomes), error=str(failure))
+        log.error("report_refused", outcomes=len(endings), error=str(failure))
         if not isinstance(failure, InvalidField | MessageTooLarge):
             # A bug of the server: what is not held any more is given back by the next heartbeat.
-            self._held.remove(outcome.fence for outcome in outcomes)
+            self._held.remove([job.fence for job, _ in endings])
             return
-        if len(outcomes) > 1:
-            middle = len(outcomes) // 2
-            await self._send(outcomes[:middle])
-            await self._send(outcomes[middle:])
+        if len(endings) > 1:
+            middle = len(endings) // 2
+            await self._send(endings[:middle])
+            await self._send(endings[middle:])
             return
-        (outcome,) = outcomes
-        if outcome.fail.error.type != REFUSED:
+        ((job, outcome),) = endings
+        if outcome is None or outcome.fail.error.type != REFUSED:
             error = job_pb2.JobError(
                 type=REFUSED, message=cut_text(str(failure), ERROR_MESSAGE_BYTES_MAX)
             )
-            outcome.fail.CopyFrom(worker_service_pb2.Fail(error=error))
-            await self._send([outcome])
+            refused = JobOutcome(fail=worker_service_pb2.Fail(error=error))
+            await self._send([(job, refused)])
             return
-        self._held.remove([outcome.fence])
+        self._held.remove([job.fence])
 
     def _connected(self) -> grpc.aio.Channel:
         if self._channel is None:

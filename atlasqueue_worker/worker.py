@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -22,7 +22,9 @@ from atlasqueue_worker.app import App, Dress
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.heartbeater import Heartbeater
 from atlasqueue_worker.held import Held
+from atlasqueue_worker.job import JobContext, Report
 from atlasqueue_worker.metrics import WorkerMetrics
+from atlasqueue_worker.outcomes import verb_of
 from atlasqueue_worker.reporter import JobOutcome, Reporter
 from atlasqueue_worker.session import Session
 from atlasqueue_worker.stream import Stream
@@ -40,24 +42,21 @@ GOODBYE_S = 2.0
 log = structlog.get_logger("atlasqueue.worker")
 
 
-def logging_outcomes(
-    report: Callable[[JobOutcome], None], held: Held, session: Session
-) -> Callable[[JobOutcome], None]:
+def logging_outcomes(report: Report, session: Session) -> Report:
     """`report`, with a line in the log for each outcome: at level debug only."""
 
-    def logged(outcome: JobOutcome) -> None:
-        job = held.get(outcome.fence)
-        trace = (job.headers.get("traceparent", "") if job else "").split("-")
+    def logged(job: JobContext, outcome: JobOutcome | None) -> None:
+        trace = job.headers.get("traceparent", "").split("-")
         log.debug(
-            outcome.WhichOneof("outcome"),
-            queue=outcome.queue,
-            job=outcome.job_id,
-            kind=job.kind if job else None,
+            verb_of(outcome),
+            queue=job.queue,
+            job=job.job_id,
+            kind=job.kind,
             session=session.named()[0],
-            fence=outcome.fence,
+            fence=job.fence,
             trace=trace[1] if len(trace) == 4 else None,
         )
-        report(outcome)
+        report(job, outcome)
 
     return logged
 
@@ -115,16 +114,16 @@ class Worker:
         self.held = Held()
         self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered, slots)
         self._metrics = metrics
-        report: Callable[[JobOutcome], None] = self.reporter.report
+        report: Report = self.reporter.report
         dresses: list[Dress] = []
         if metrics is not None:
             metrics.watch(self, set(app.registrations))
             dresses.append(metrics.timed)
-            report = metrics.counting(report, self.held)
+            report = metrics.counting(report)
         self._traced = tracing.runs()
         # An unconfigured structlog lets everything through: a line a job is for who asked for it.
         if structlog.is_configured() and log.is_enabled_for(logging.DEBUG):
-            report = logging_outcomes(report, self.held, self._session)
+            report = logging_outcomes(report, self._session)
         spans = self._traced.dress if self._traced else None
         self.executor = Executor(app, slots, report, self._tell, dresses, spans)
         terms = worker_service_pb2.LeaseRequest(
@@ -257,7 +256,7 @@ class Worker:
         self._superseded = True
         self._stopping.set()
 
-    def _answered(self, outcome: JobOutcome, result: worker_service_pb2.ReportResult) -> None:
+    def _answered(self, job: JobContext, result: worker_service_pb2.ReportResult) -> None:
         if self._metrics is not None:
             self._metrics.answered(result.status)
         if result.status in ANSWERED:
@@ -266,8 +265,8 @@ class Worker:
         self.stale += 1
         log.warning(
             "outcome_refused",
-            queue=outcome.queue,
-            job=outcome.job_id,
-            fence=outcome.fence,
+            queue=job.queue,
+            job=job.job_id,
+            fence=job.fence,
             status=worker_service_pb2.ReportStatus.Name(result.status),
         )

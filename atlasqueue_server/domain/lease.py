@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,6 +57,8 @@ class Flight:
     """Lease statements of one transaction: for whom they ask, and what they have found."""
 
     chosen: Sequence[OpenSession]
+    # How many of these are each session's.
+    slots: Mapping[OpenSession, int]
     orders: Sequence[LeaseOrder]
     rows: list[LeasedRow] = field(default_factory=list)
 
@@ -182,8 +184,8 @@ class Lane:
                 try:
                     yield flight
                 finally:
-                    for session in flight.chosen:
-                        session.reserved -= 1
+                    for session, slots in flight.slots.items():
+                        session.reserved -= slots
                         session.looked_at(self.queue)
             except BaseException:
                 self.jobs_ready()
@@ -202,24 +204,23 @@ class Lane:
                 self._landed.set()
 
     def _board(self, sweep: bool) -> Flight:
-        slots = interleave(((id(s), s.credit) for s in self.sessions), self._batch)
-        by_id = {id(s): s for s in self.sessions}
-        chosen = [by_id[slot] for slot in slots]
-        for session in chosen:
-            session.reserved += 1
+        chosen = interleave(((s, s.credit) for s in self.sessions), self._batch)
+        slots = Counter(chosen)
+        for session, count in slots.items():
+            session.reserved += count
         # Cleared before the statement: what becomes ready while it runs sets it again.
         self._may_be_ready = False
-        return Flight(chosen, self._orders(chosen, time.monotonic(), sweep))
+        return Flight(chosen, slots, self._orders(chosen, time.monotonic(), sweep))
 
     def _land(self, flight: Flight) -> None:
         if flight.rows:
-            self._deal(flight.chosen, flight.rows)
+            self._deal(flight.slots, flight.rows)
         self.backlog = len(flight.rows) == len(flight.chosen)
         if self.backlog:
             self._more.set()
         else:
             self._more.clear()
-            for session in dict.fromkeys(flight.chosen):
+            for session in flight.slots:
                 self._credit_returned(session, self.queue)
         self._bodiless += (row for row in flight.rows if row.kind is None)
         if self.backlog or self._bodiless:
@@ -278,18 +279,18 @@ class Lane:
         rotating = [(priority, mark.next_window(now)) for priority, mark in marks]
         return windows + [SeqWindow(priority, *w) for priority, w in rotating if w]
 
-    def _deal(self, chosen: Sequence[OpenSession], rows: list[LeasedRow]) -> None:
+    def _deal(self, asked: Mapping[OpenSession, int], rows: list[LeasedRow]) -> None:
         now = time.monotonic()
         self._journal.leased(self.queue, rows)
-        mean = sum(row.wire_bytes for row in rows) // len(rows)
-        most = min(max(1, BATCH_BYTES // mean), BATCH_MAX)
+        wire_bytes = sum(row.wire_bytes for row in rows)
+        most = min(max(1, BATCH_BYTES * len(rows) // wire_bytes), BATCH_MAX)
         self._batch = min(most, max(BATCH_MIN, 2 * len(rows)))
         by_session: dict[int, list[LeasedRow]] = defaultdict(list)
         for row in rows:
             self._watermarks[row.priority].record(now, row.seq)
             if row.kind is not None:
                 by_session[row.session_id].append(row)
-        for session, slots in Counter(chosen).items():
+        for session, slots in asked.items():
             # Two that wait may be of one session: each gets no more than it asked for.
             of_session = by_session[session.session_id]
             leased, by_session[session.session_id] = of_session[:slots], of_session[slots:]
@@ -298,4 +299,4 @@ class Lane:
             elif leased:
                 self._rotate(session)
                 session.fences.update(row.fence for row in leased)
-                session.push(JobsLeased(self.queue, leased))
+                session.push(JobsLeased(self.queue, leased, wire_bytes))

@@ -7,24 +7,25 @@ share is kept over time by a debt, so it also holds for leases of a single job.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from atlasqueue_server.model import limits
+
+S = TypeVar("S")
 
 PRIORITIES = tuple(range(limits.PRIORITY_MIN, limits.PRIORITY_MAX + 1))
 
 
-def interleave(hands: Iterable[tuple[int, int]], most: int) -> list[int]:
+def interleave(hands: Iterable[tuple[S, int]], most: int) -> list[S]:
     """Up to `most` slots, dealt in rounds to (session, credit) pairs so that none waits for another."""
-    left = [[session, credit] for session, credit in hands if credit > 0]
-    dealt: list[int] = []
+    left = [(session, credit) for session, credit in hands if credit > 0]
+    dealt: list[S] = []
     while left and len(dealt) < most:
-        for hand in left:
-            if len(dealt) == most:
-                break
-            dealt.append(hand[0])
-            hand[1] -= 1
-        left = [hand for hand in left if hand[1]]
-    return dealt
+        # As many rounds at once as all can take part in.
+        rounds = min(credit for _, credit in left)
+        dealt += [session for session, _ in left] * min(rounds, most - len(dealt))
+        left = [(session, credit - rounds) for session, credit in left if credit > rounds]
+    return dealt[:most]
 
 
 class Reserve:

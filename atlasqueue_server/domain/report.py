@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Final, cast
 
@@ -21,6 +22,8 @@ ROUNDS_MAX = 5
 
 APPLIED: Final = {state: Reported(ReportStatus.APPLIED, state) for state in State}
 _JOB_ID: Final = attrgetter("job_id")
+
+Groups = Mapping[tuple[str, OutcomeKind], Sequence[Outcome]]
 
 
 class Reporter:
@@ -73,7 +76,7 @@ class Reporter:
         for outcome in sorted(outcomes, key=_JOB_ID):
             groups[outcome.queue, outcome.kind].append(outcome)
         moved = await store.report_if_fenced(self._database, groups)
-        self._tell(outcomes, moved)
+        self._tell(groups, moved)
         self._journal.reported(groups, moved)
         settled = {fence: APPLIED[state] for fence, state in moved.items()}
         if len(moved) < len(outcomes):
@@ -95,13 +98,17 @@ class Reporter:
             if answer != "retry"
         }
 
-    def _tell(self, outcomes: Sequence[Outcome], moved: dict[int, State]) -> None:
-        if any(o.kind is not OutcomeKind.COMPLETE for o in outcomes):
-            self._signals.jobs_ready(
-                {o.queue for o in outcomes if moved.get(o.fence) is State.READY}
-            )
+    def _tell(self, groups: Groups, moved: Mapping[int, State]) -> None:
+        self._signals.jobs_ready(
+            {
+                queue
+                for (queue, verb), outcomes in groups.items()
+                if verb is not OutcomeKind.COMPLETE
+                and any(moved.get(o.fence) is State.READY for o in outcomes)
+            }
+        )
         if self._signals.moved:
-            for outcome in outcomes:
+            for outcome in chain.from_iterable(groups.values()):
                 if outcome.fence in moved:
                     self._signals.job_moved(outcome.job_id)
 
@@ -109,12 +116,12 @@ class Reporter:
 def by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
     """Indices in rounds: one lease twice is settled one after the other, and the first decides."""
     left: Sequence[int] = range(len(outcomes))
-    while left:
+    while len({outcomes[i].fence for i in left}) < len(left):
         first: dict[int, int] = {}
         for i in left:
             first.setdefault(outcomes[i].fence, i)
         yield list(first.values())
-        if len(first) == len(left):
-            return
         chosen = set(first.values())
         left = [i for i in left if i not in chosen]
+    if left:
+        yield left

@@ -18,6 +18,8 @@ class JobsLeased:
 
     queue: str
     rows: list[LeasedRow]
+    # What they take in a message, at most.
+    wire_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,15 @@ class OpenSession:
     def _next_part(self) -> Event:
         """The next event; of one that no message could carry, as much as one can."""
         event = self._events.popleft()
-        if not isinstance(event, JobsLeased):
+        if not isinstance(event, JobsLeased) or event.wire_bytes <= limits.MESSAGE_CUT_BYTES:
             return event
         size = 0
         for fit, row in enumerate(event.rows):
+            if fit and size + row.wire_bytes > limits.MESSAGE_CUT_BYTES:
+                rest = JobsLeased(event.queue, event.rows[fit:], event.wire_bytes - size)
+                self._events.appendleft(rest)
+                return JobsLeased(event.queue, event.rows[:fit], size)
             size += row.wire_bytes
-            if fit and size > limits.MESSAGE_CUT_BYTES:
-                self._events.appendleft(JobsLeased(event.queue, event.rows[fit:]))
-                return JobsLeased(event.queue, event.rows[:fit])
         return event
 
     async def next_event(self, wait_s: float | None = None) -> Event | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import repeat
 
 import uuid_utils
 
@@ -23,7 +25,10 @@ from atlasqueue_server.model.jobs import (
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
-from atlasqueue_server.rpc.validate import Checker, is_job_id, is_name
+from atlasqueue_server.rpc.validate import Checker, are_job_ids, is_job_id, is_name
+
+# As Outcome._make, which is a call in Python for each.
+_outcome_of = partial(tuple.__new__, Outcome)
 
 
 def sound_job(job: job_pb2.NewJob) -> NewJob | None:
@@ -145,23 +150,40 @@ def held_job(check: Checker, at: str, held: worker_service_pb2.HeldJob) -> HeldJ
     )
 
 
-def outcomes(check: Checker, told: Sequence[worker_service_pb2.JobOutcome]) -> list[Outcome]:
+def outcomes(check: Checker, told: Iterable[worker_service_pb2.JobOutcome]) -> list[Outcome]:
     """What a worker says of its leases. A fence may be named once: no two leases have the same."""
-    given = [_sound_complete(each) or _outcome(check, i, each) for i, each in enumerate(told)]
+    # A repeated field makes its elements anew for each who goes through it.
+    told = list(told)
+    given = sound = _sound_completes([each for each in told if each.HasField("complete")])
+    if len(sound) < len(told):
+        # In their places among the others; if one of them was refused, all are looked at one by one.
+        left = iter(sound)
+        given = [
+            next(left) if sound and each.HasField("complete") else _outcome(check, i, each)
+            for i, each in enumerate(told)
+        ]
     if len({outcome.fence for outcome in given}) < len(given):
         check.once("outcomes", (outcome.fence for outcome in given))
     return given
 
 
-def _sound_complete(told: worker_service_pb2.JobOutcome) -> Outcome | None:
-    """The outcome that comes by the thousand, when nothing in it has to be refused."""
-    if told.WhichOneof("outcome") != "complete":
-        return None
-    queue, job_id, fence, result = told.queue, told.job_id, told.fence, told.complete.result
-    sound = is_name(queue) and is_job_id(job_id) and fence > 0
-    if not sound or len(result) > limits.RESULT_BYTES_MAX:
-        return None
-    return Outcome(queue, job_id.lower(), fence, OutcomeKind.COMPLETE, result or None)
+def _sound_completes(told: Sequence[worker_service_pb2.JobOutcome]) -> list[Outcome]:
+    """The outcomes that come by the thousand, field by field instead of one by one; none when one has to be refused."""
+    queues = [each.queue for each in told]
+    job_ids = [each.job_id for each in told]
+    fences = [each.fence for each in told]
+    results = [each.complete.result or None for each in told]
+    sound = (
+        all(map(is_name, set(queues)))
+        and are_job_ids(job_ids)
+        and min(fences, default=1) > 0
+        and all(len(result) <= limits.RESULT_BYTES_MAX for result in results if result)
+    )
+    if not sound:
+        return []
+    ids = map(str.lower, job_ids)
+    rest = repeat(OutcomeKind.COMPLETE), results, repeat(NO_ERROR), repeat(None)
+    return list(map(_outcome_of, zip(queues, ids, fences, *rest, strict=False)))
 
 
 def _outcome(check: Checker, i: int, told: worker_service_pb2.JobOutcome) -> Outcome:

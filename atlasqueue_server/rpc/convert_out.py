@@ -154,13 +154,14 @@ def report_response(
     """The answers to a report on the wire."""
     response = worker_service_pb2.ReportResponse()
     add = response.results.add
-    for outcome, (status, state) in zip(outcomes, answers, strict=True):
-        add(
-            job_id=outcome.job_id,
-            fence=outcome.fence,
-            status=REPORT_STATUSES[status],
-            state=STATES[state] if state else job_pb2.JOB_STATE_UNSPECIFIED,
-        )
+    before: Reported | None = None
+    for outcome, answer in zip(outcomes, answers, strict=True):
+        if answer is not before:
+            # Most often one answer is given to all.
+            before = answer
+            status = REPORT_STATUSES[answer.status]
+            state = STATES[answer.state] if answer.state else job_pb2.JOB_STATE_UNSPECIFIED
+        add(job_id=outcome.job_id, fence=outcome.fence, status=status, state=state)
     return response
 
 

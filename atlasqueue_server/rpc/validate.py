@@ -19,6 +19,9 @@ from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField, Violation
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+UUID_BYTES = 16
+UUID_CHARS = 36
+UUID_HYPHENS = (8, 13, 18, 23)
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NANOS_MAX = 999_999_999
@@ -38,6 +41,28 @@ def _is_name(value: str) -> bool:
 def is_job_id(value: str) -> bool:
     """Whether this is a UUID in the canonical text form, and not the nil one."""
     return UUID.match(value) is not None and value != NIL_UUID
+
+
+def are_job_ids(values: Sequence[str]) -> bool:
+    """Whether all of these are, in a fraction of the time that one by one takes."""
+    count, text = len(values), "".join(values)
+    hyphens = "-" * count
+    # As many hyphens as belong there, each in its place: the rest is to be hexadecimal digits.
+    formed = (
+        len(text) == UUID_CHARS * count
+        and all(len(value) == UUID_CHARS for value in values)
+        and text.count("-") == len(UUID_HYPHENS) * count
+        and all(text[at::UUID_CHARS] == hyphens for at in UUID_HYPHENS)
+    )
+    try:
+        # It skips white space, which then is missing.
+        return (
+            formed
+            and len(bytes.fromhex(text.replace("-", ""))) == UUID_BYTES * count
+            and NIL_UUID not in values
+        )
+    except ValueError:
+        return False
 
 
 class Checker:

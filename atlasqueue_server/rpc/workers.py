@@ -109,7 +109,7 @@ class WorkerHandlers:
 
 def _response(event: Event) -> worker_service_pb2.LeaseResponse:
     match event:
-        case JobsLeased(queue, rows):
+        case JobsLeased(queue, rows, _):
             response = worker_service_pb2.LeaseResponse()
             add = response.leased_jobs.jobs.add
             for row in rows:

@@ -24,7 +24,7 @@ async def test_a_cancel_that_overtakes_its_lease_is_told_behind_it() -> None:
     dispatcher = Dispatcher(cast(Database, None), Signals())
     opened = OpenSession(Session(1, 1, 30_000), ("q",), 2)
     dispatcher.tell_cancel(opened, LEASE)
-    leased = JobsLeased("q", [])
+    leased = JobsLeased("q", [], 0)
     opened.fences.add(LEASE.fence)
     opened.push(leased)
     # By two looks at the database, which find the request as long as the job is leased.

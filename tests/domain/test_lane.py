@@ -12,7 +12,7 @@ import pytest
 from atlasqueue_server.domain import lease
 from atlasqueue_server.domain.dispatch import Dispatcher
 from atlasqueue_server.domain.lease import BATCH_BYTES, BATCH_MIN, FLIGHTS_MAX, Lane
-from atlasqueue_server.domain.sessions import OpenSession
+from atlasqueue_server.domain.sessions import JobsLeased, OpenSession
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import Session
@@ -222,3 +222,20 @@ async def test_a_session_with_one_slot_has_each_of_its_queues_looked_at(
         await eventually_so(lambda: looks == set(queues))
     finally:
         await dispatcher.close()
+
+
+async def test_what_no_message_can_carry_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size that goes with an event may stand for other sessions' rows as well: it is cut by its own rows."""
+    session = OpenSession(Session(1, 1, 30_000), ("q",), 100)
+    payload = bytes(limits.MESSAGE_CUT_BYTES // 3)
+    rows = Backlog(monkeypatch, jobs=0).rows([session] * 7)
+    rows = [row._replace(payload=payload) for row in rows]
+    for more in (0, len(payload)):
+        session.push(JobsLeased("q", rows, more + sum(row.wire_bytes for row in rows)))
+    session.end()
+    parts = []
+    while event := await session.next_event():
+        assert isinstance(event, JobsLeased)
+        assert sum(row.wire_bytes for row in event.rows) <= limits.MESSAGE_CUT_BYTES
+        parts.append([row.fence for row in event.rows])
+    assert parts == [[1, 2], [3, 4], [5, 6], [7]] * 2

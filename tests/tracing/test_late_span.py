@@ -164,7 +164,9 @@ async def test_only_jobs_with_a_traceparent_have_spans(traced: Traced) -> None:
     async def nothing_to_tell() -> None: ...
 
     reported: list[object] = []
-    executor = Executor(app, 2, reported.append, nothing_to_tell, spans=traced.runs.dress)
+    executor = Executor(
+        app, 2, lambda *ended: reported.append(ended), nothing_to_tell, spans=traced.runs.dress
+    )
     with_it = fake_job("resize", headers={"traceparent": TRACEPARENT}, deliveries=2)
     others = [fake_job("resize", fence=2), fake_job("resize", headers={"lang": "en"}, fence=3)]
     executor.start([others[0], with_it, others[1]])

@@ -16,6 +16,7 @@ import structlog
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_worker import App, Cancel, JobContext, LeaseState, Middleware, Next, executor
 from atlasqueue_worker.executor import Executor
+from atlasqueue_worker.outcomes import verb_of
 from atlasqueue_worker.testing import fake_job
 from tests.waiting import eventually_so
 
@@ -41,8 +42,8 @@ class Ran:
             app.middleware(middleware)
         self.executor = Executor(app, slots, self._report, tell or _told)
 
-    def _report(self, outcome: wire.JobOutcome) -> None:
-        self.reported.append((outcome.fence, outcome.WhichOneof("outcome") or ""))
+    def _report(self, job: JobContext, outcome: wire.JobOutcome | None) -> None:
+        self.reported.append((job.fence, verb_of(outcome)))
         self.errors.append(outcome.fail.error.type)
 
     async def ends(self, *jobs: JobContext) -> list[tuple[int, str]]:

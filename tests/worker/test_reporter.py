@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,9 +58,11 @@ async def serving(server: Deaf) -> AsyncIterator[str]:
     await served.stop(None)
 
 
-def outcomes(count: int) -> list[wire.JobOutcome]:
-    """Outcomes of jobs that were never leased."""
-    return [wire.JobOutcome(queue="q", job_id="j", fence=n + 1) for n in range(count)]
+def report(reporter: Reporter, fences: Iterable[int], result: bytes = b"") -> None:
+    """Hands in that the jobs under these fences have succeeded."""
+    outcome = wire.JobOutcome(complete=wire.Complete(result=result)) if result else None
+    for fence in fences:
+        reporter.report(job(fence), outcome)
 
 
 @asynccontextmanager
@@ -68,9 +70,7 @@ async def reporting_to(*addresses: str) -> AsyncIterator[tuple[Reporter, list[in
     """A reporter that runs, and the fences that it was answered."""
     answered: list[int] = []
     session = Session()
-    reporter = Reporter(
-        addresses, None, session, Held(), lambda outcome, _: answered.append(outcome.fence)
-    )
+    reporter = Reporter(addresses, None, session, Held(), lambda job, _: answered.append(job.fence))
     running = asyncio.create_task(reporter.run())
     yield reporter, answered
     running.cancel()
@@ -81,8 +81,7 @@ async def test_large_batches_travel_beside_each_other_and_small_ones_do_not() ->
     server = Deaf()
     async with serving(server) as address, reporting_to(address) as (reporter, answered):
         for batch in range(CALLS_MAX + 1):
-            for outcome in outcomes(BESIDE_MIN):
-                reporter.report(outcome)
+            report(reporter, range(1, BESIDE_MIN + 1))
             out = min(batch + 1, CALLS_MAX)
             await eventually_so(lambda out=out: len(server.sizes) == out)
         flushed = asyncio.create_task(reporter.flush())
@@ -97,11 +96,9 @@ async def test_large_batches_travel_beside_each_other_and_small_ones_do_not() ->
 async def test_what_gathers_while_a_call_is_out_goes_with_the_next_one() -> None:
     server = Deaf()
     async with serving(server) as address, reporting_to(address) as (reporter, _):
-        first, *later = outcomes(10)
-        reporter.report(first)
+        report(reporter, [1])
         await eventually_so(lambda: server.sizes == [1])
-        for outcome in later:
-            reporter.report(outcome)
+        report(reporter, range(2, 11))
         server.answer.set()
         await reporter.flush()
         assert server.sizes == [1, 9]
@@ -120,8 +117,7 @@ async def test_calls_that_fail_together_leave_a_server_once(
         reporting_to(dead, alive) as (reporter, answered),
     ):
         for batch in (1, 2):
-            for outcome in outcomes(BESIDE_MIN):
-                reporter.report(outcome)
+            report(reporter, range(1, BESIDE_MIN + 1))
             await eventually_so(lambda batch=batch: len(silent.sizes) == batch)
         await reporter.flush()
         assert (len(silent.sizes), len(answering.sizes)) == (2, 2)
@@ -141,9 +137,7 @@ async def holding(
 
 async def told(reporter: Reporter, count: int = 1, result: bytes = b"") -> None:
     """Returns when as many outcomes were answered."""
-    for outcome in outcomes(count):
-        outcome.complete.result = result
-        reporter.report(outcome)
+    report(reporter, range(1, count + 1), result)
     async with asyncio.timeout(WITHIN_S):
         await reporter.flush()
 

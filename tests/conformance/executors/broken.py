@@ -95,7 +95,6 @@ class NewestFence(Broken):
         hand_on = worker_executor.Executor._hand_on
 
         def confused_hand_on(executor: Any, job: JobContext, outcome: Any) -> None:
-            outcome.fence = newest[job.job_id].fence
             hand_on(executor, newest[job.job_id], outcome)
 
         worker_executor.Executor.start = noting_start  # type: ignore[method-assign]

@@ -1,0 +1,64 @@
+"""What is looked at together, for speed, is refused and read as it is one by one."""
+
+from __future__ import annotations
+
+import uuid
+from unittest.mock import patch
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from atlasqueue.v1 import worker_service_pb2 as wire
+from atlasqueue_server.model import limits
+from atlasqueue_server.rpc import convert_in
+from atlasqueue_server.rpc.validate import NIL_UUID, Checker, are_job_ids, is_job_id
+
+ONE, OTHER = "01a21058-2a5a-75fc-81ce-e89cda5539bd", "9826c544-b8ca-47c1-9243-acf35ab1807f"
+
+
+@st.composite
+def ids(draw: st.DrawFn) -> str:
+    """An id, most often with one character that may not belong there."""
+    made = str(draw(st.uuids(allow_nil=True)))
+    at = draw(st.integers(0, len(made)))
+    return (
+        made[:at] + draw(st.sampled_from(["", "-", " ", "g", "A", "\n", "٣", "é"])) + made[at + 1 :]
+    )
+
+
+@given(st.lists(st.uuids().map(str) | ids(), max_size=4))
+@example([ONE + OTHER[:1], OTHER[1:]])
+@example([ONE + OTHER, ""])
+@example([ONE, NIL_UUID])
+@example([ONE[:-2] + "  "])
+@example([ONE.replace("-", "") + "----"])
+@example([f"{uuid.UUID(ONE)}".upper()])
+def test_ids_together_are_ids_one_by_one(values: list[str]) -> None:
+    assert are_job_ids(values) == all(map(is_job_id, values))
+
+
+def outcomes() -> st.SearchStrategy[wire.JobOutcome]:
+    """Outcomes, most of them completes, and some that have to be refused."""
+    results = st.sampled_from([b"", b"", b"ok", b"too long"])
+    return st.builds(
+        wire.JobOutcome,
+        queue=st.sampled_from(["q", "q", "mail", "no queue"]),
+        job_id=st.sampled_from([ONE, OTHER.upper(), ONE, "no id"]),
+        fence=st.integers(0, 9),
+        complete=st.builds(wire.Complete, result=results),
+    ) | st.builds(
+        wire.JobOutcome,
+        queue=st.just("q"),
+        job_id=st.sampled_from([ONE, OTHER]),
+        fence=st.integers(0, 9),
+        release=st.sampled_from([None, wire.Release()]),
+    )
+
+
+@given(st.lists(outcomes(), max_size=6, unique_by=lambda outcome: outcome.fence))
+def test_outcomes_together_are_read_and_refused_as_one_by_one(told: list[wire.JobOutcome]) -> None:
+    together, alone = Checker(), Checker()
+    with patch.object(limits, "RESULT_BYTES_MAX", 2):
+        given_together = convert_in.outcomes(together, wire.ReportRequest(outcomes=told).outcomes)
+        given_alone = [convert_in._outcome(alone, i, each) for i, each in enumerate(told)]
+    assert (given_together, together.violations) == (given_alone, alone.violations)
