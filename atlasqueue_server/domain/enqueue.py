@@ -86,7 +86,7 @@ class Enqueuer:
         answers: dict[int, Enqueued] = {}
         for queue, indices in by_queue.items():
             if stored[queue] == len(indices):
-                answers.update((i, Enqueued.STORED) for i in indices)
+                answers |= dict.fromkeys(indices, Enqueued.STORED)
             else:
                 bodies = [jobs[i] for i in indices]
                 found = await store.classify_enqueued_jobs(self._database, queue, bodies)

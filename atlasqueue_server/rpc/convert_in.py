@@ -27,14 +27,15 @@ from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import Checker, are_job_ids, is_job_id, is_name
 
-# As Outcome._make, which is a call in Python for each.
+_PRIORITIES = frozenset(range(limits.PRIORITY_MIN, limits.PRIORITY_MAX + 1))
+# As their _make, which is a call in Python for each.
+_new_job_of = partial(tuple.__new__, NewJob)
 _outcome_of = partial(tuple.__new__, Outcome)
 
 
 def sound_job(job: job_pb2.NewJob) -> NewJob | None:
     """A job of only queue, id, kind, payload and priority, when nothing in it has to be refused."""
-    rare = job.HasField("run_at") or job.HasField("deadline") or job.HasField("retry_policy")
-    if rare or job.headers:
+    if _is_rare(job):
         return None
     queue, job_id, kind, payload = job.queue, job.job_id, job.kind, job.payload
     priority = job.priority if job.HasField("priority") else limits.PRIORITY_DEFAULT
@@ -43,6 +44,36 @@ def sound_job(job: job_pb2.NewJob) -> NewJob | None:
     if len(payload) > limits.PAYLOAD_BYTES_MAX or not 1 <= priority <= limits.PRIORITY_MAX:
         return None
     return NewJob(queue, job_id.lower(), kind, payload, priority)
+
+
+def sound_jobs(jobs: Sequence[job_pb2.NewJob]) -> list[NewJob]:
+    """The same for all of these, field by field instead of one by one; none when one of them is not such a job."""
+    if any(_is_rare(job) for job in jobs):
+        return []
+    queues, kinds = [job.queue for job in jobs], [job.kind for job in jobs]
+    job_ids, payloads = [job.job_id for job in jobs], [job.payload for job in jobs]
+    # Only one that was not set is 0 and means the default.
+    priorities = [
+        job.priority or (0 if job.HasField("priority") else limits.PRIORITY_DEFAULT) for job in jobs
+    ]
+    sound = (
+        all(map(is_name, {*queues, *kinds}))
+        and are_job_ids(job_ids)
+        and max(map(len, payloads), default=0) <= limits.PAYLOAD_BYTES_MAX
+        and {*priorities} <= _PRIORITIES
+    )
+    if not sound:
+        return []
+    ids = map(str.lower, job_ids)
+    rest = repeat(None), repeat(None), repeat(None), repeat(NO_POLICY)
+    return list(
+        map(_new_job_of, zip(queues, ids, kinds, payloads, priorities, *rest, strict=False))
+    )
+
+
+def _is_rare(job: job_pb2.NewJob) -> bool:
+    rare = job.HasField("run_at") or job.HasField("deadline") or job.HasField("retry_policy")
+    return rare or bool(job.headers)
 
 
 def new_job(check: Checker, job: job_pb2.NewJob) -> NewJob:

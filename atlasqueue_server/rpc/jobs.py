@@ -69,12 +69,12 @@ class JobHandlers:
         response = job_service_pb2.EnqueueBatchResponse()
         add = response.results.add
         refusals = _Refusals()
-        for asked, job in zip(request.jobs, judged, strict=True):
+        for i, job in enumerate(judged):
             if isinstance(job, NewJob):
                 error: AtlasQueueError | None = next(errors)
                 result = add(queue=job.queue, job_id=job.job_id)
             else:
-                error = job
+                error, asked = job, request.jobs[i]
                 result = add(
                     queue=asked.queue[:NAME_CHARS_SHOWN], job_id=asked.job_id[:ID_CHARS_SHOWN]
                 )
@@ -196,9 +196,10 @@ async def _judged(jobs: Sequence[job_pb2.NewJob]) -> list[NewJob | InvalidField]
     for start in range(0, len(jobs), JUDGED_AT_ONCE):
         if start:
             await asyncio.sleep(0)
-        judged += [
+        some = jobs[start : start + JUDGED_AT_ONCE]
+        judged += convert_in.sound_jobs(some) or [
             convert_in.sound_job(job) or _judge(f"jobs[{i}].", job)
-            for i, job in enumerate(jobs[start : start + JUDGED_AT_ONCE], start)
+            for i, job in enumerate(some, start)
         ]
     return judged
 

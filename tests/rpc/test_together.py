@@ -5,12 +5,17 @@ from __future__ import annotations
 import uuid
 from unittest.mock import patch
 
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.errors import InvalidField
+from atlasqueue_server.model.jobs import NewJob
 from atlasqueue_server.rpc import convert_in
+from atlasqueue_server.rpc.jobs import _judge, _judged
 from atlasqueue_server.rpc.validate import NIL_UUID, Checker, are_job_ids, is_job_id
 
 ONE, OTHER = "01a21058-2a5a-75fc-81ce-e89cda5539bd", "9826c544-b8ca-47c1-9243-acf35ab1807f"
@@ -62,3 +67,33 @@ def test_outcomes_together_are_read_and_refused_as_one_by_one(told: list[wire.Jo
         given_together = convert_in.outcomes(together, wire.ReportRequest(outcomes=told).outcomes)
         given_alone = [convert_in._outcome(alone, i, each) for i, each in enumerate(told)]
     assert (given_together, together.violations) == (given_alone, alone.violations)
+
+
+def jobs() -> st.SearchStrategy[job_pb2.NewJob]:
+    """Jobs, most of them plain, some with more than that, and some that have to be refused."""
+    return st.builds(
+        job_pb2.NewJob,
+        queue=st.sampled_from(["q", "q", "mail", "no queue"]),
+        job_id=st.sampled_from([ONE, OTHER.upper(), "no id"]),
+        kind=st.sampled_from(["k", "k", ""]),
+        payload=st.sampled_from([b"", b"ok", b"too long"]),
+        priority=st.sampled_from([None, None, 0, 1, 5, 6]),
+        headers=st.sampled_from([{}, {}, {"k": "v"}]),
+        deadline=st.sampled_from([None, None, Duration(seconds=5)]),
+    )
+
+
+@given(st.lists(jobs(), max_size=4))
+async def test_jobs_together_are_read_and_refused_as_one_by_one(
+    asked: list[job_pb2.NewJob],
+) -> None:
+    with patch.object(limits, "PAYLOAD_BYTES_MAX", 2):
+        together = await _judged(job_service_pb2.EnqueueBatchRequest(jobs=asked).jobs)
+        alone = [_judge(f"jobs[{i}].", job) for i, job in enumerate(asked)]
+        sound = convert_in.sound_jobs(asked)
+    assert list(map(_told, together)) == list(map(_told, alone))
+    assert sound in ([], alone)
+
+
+def _told(judged: NewJob | InvalidField) -> object:
+    return judged.violations if isinstance(judged, InvalidField) else judged

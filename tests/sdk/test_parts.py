@@ -193,8 +193,32 @@ def test_what_only_a_newer_server_knows_is_unspecified() -> None:
 def test_ids_are_version_7_and_ascend() -> None:
     ids = [atlasqueue.new_job_id() for _ in range(5000)]
     assert ids == sorted(set(ids))
-    assert {uuid.UUID(i).version for i in ids} == {7}
+    assert {(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids} == {(7, uuid.RFC_4122)}
     assert all(str(uuid.UUID(i)) == i for i in ids)
+    assert len({i[20:] for i in ids}) == len(ids)
+
+
+FORKS = """
+import os
+from atlasqueue import ids
+ids.new_job_id()
+reader, writer = os.pipe()
+with ids._lock:
+    child = os.fork()
+    if not child:
+        os.write(writer, ids.new_job_id().encode())
+        os._exit(0)
+print(os.read(reader, 36).decode(), ids.new_job_id())
+"""
+
+
+def test_a_child_process_draws_other_ids_than_its_parent() -> None:
+    """Random digits are drawn for many ids together; the child had the rest of them, and a lock that nobody gives back."""
+    output = subprocess.run(
+        [sys.executable, "-c", FORKS], check=True, capture_output=True, text=True, timeout=60
+    )
+    theirs, ours = output.stdout.split()
+    assert theirs[20:] != ours[20:]
 
 
 def test_batches_keep_their_bounds() -> None:
