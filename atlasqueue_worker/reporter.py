@@ -73,6 +73,8 @@ class Reporter:
         self._beside_min = max(BESIDE_MIN, min(BESIDE_MAX, slots // 4))
         self._current = 0
         self._channel: grpc.aio.Channel | None = None
+        # The generated stub's types do not tell a blocking channel from an asyncio one.
+        self._call: Any = None
         self._closing: set[asyncio.Task[None]] = set()
         self._pending: deque[Ending] = deque()
         self._calls_out = 0
@@ -140,9 +142,8 @@ class Reporter:
         backoff = Backoff(first=0.05, longest=2.0)
         while True:
             request = self._request(endings)
-            # The generated stub's types do not tell a blocking channel from an asyncio one.
             channel = self._connected()
-            call: Any = worker_service_pb2_grpc.WorkerServiceStub(channel).Report
+            call = self._call
             try:
                 response = await call(request, timeout=CALL_TIMEOUT_S)
                 break
@@ -184,6 +185,7 @@ class Reporter:
     def _connected(self) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_aio_channel(self._servers[self._current], self._tls)
+            self._call = worker_service_pb2_grpc.WorkerServiceStub(self._channel).Report
         return self._channel
 
     def _leave(self, channel: grpc.aio.Channel) -> None:
