@@ -8,12 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from atlasqueue import span_encoding
+from atlasqueue.tracing import provider_from_environment
 from atlasqueue_server import traces
 from atlasqueue_server.rpc import spans
 from tests.plugins.processes import ROOT, Processes
@@ -170,6 +173,25 @@ async def test_one_trace_from_python_through_go_to_python(
     assert (run.parent, run.links) == (second["id"], (second["id"],))
     calls = receiver.named("/atlasqueue.v1.JobService/Enqueue", checkout.trace)
     assert {call.parent for call in calls} == {by_python.id, second["id"]}
+
+
+async def test_what_is_exported_is_encoded_in_its_place(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter's method that is overridden for it is no public one: a later version may not call it."""
+    encoded: list[str] = []
+
+    def encode(batch: Sequence[Any]) -> Any:
+        encoded.extend(span.name for span in batch)
+        return span_encoding.encode_spans(batch)
+
+    monkeypatch.setattr(span_encoding, "encode", encode)
+    provider = provider_from_environment("shop")
+    assert provider is not None
+    for name in ("a", "b"):
+        provider.get_tracer("tests").start_span(name).end()
+    await asyncio.to_thread(provider.shutdown)
+    assert encoded == [span.name for span in receiver.spans] == ["a", "b"]
 
 
 async def test_nothing_is_traced_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
