@@ -118,7 +118,6 @@ def test_an_outcome_that_is_no_failure_is_no_error(traced: Traced, ending: Excep
     traced.runs.make()
     (span,) = traced.spans()
     assert "error.type" not in span.attributes
-    assert "atlasqueue.delivery" not in span.attributes, "it is the first"
 
 
 async def test_what_runs_after_a_run_is_not_in_its_span(traced: Traced) -> None:
@@ -167,7 +166,7 @@ async def test_only_jobs_with_a_traceparent_have_spans(traced: Traced) -> None:
     executor = Executor(
         app, 2, lambda *ended: reported.append(ended), nothing_to_tell, spans=traced.runs.dress
     )
-    with_it = fake_job("resize", headers={"traceparent": TRACEPARENT}, deliveries=2)
+    with_it = fake_job("resize", headers={"traceparent": TRACEPARENT})
     others = [fake_job("resize", fence=2), fake_job("resize", headers={"lang": "en"}, fence=3)]
     executor.start([others[0], with_it, others[1]])
     await eventually_so(lambda: len(reported) == 3)
@@ -175,4 +174,16 @@ async def test_only_jobs_with_a_traceparent_have_spans(traced: Traced) -> None:
     traced.runs.make()
     (span,) = traced.spans()
     assert span.attributes["messaging.message.id"] == with_it.job_id
-    assert span.attributes["atlasqueue.delivery"] == 2
+
+
+@pytest.mark.parametrize("deliveries", [1, 2])
+def test_a_span_says_which_run_it_is_from_the_second_on(traced: Traced, deliveries: int) -> None:
+    job = fake_job(
+        "resize", headers={"traceparent": TRACEPARENT}, deliveries=deliveries, attempt=1, fence=7
+    )
+    traced.runs.plain(nothing)(job)
+    traced.runs.make()
+    (span,) = traced.spans()
+    ours = {key: span.attributes[key] for key in span.attributes if key.startswith("atlasqueue.")}
+    again = {"atlasqueue.delivery": 2, "atlasqueue.attempt": 1, "atlasqueue.fence": 7}
+    assert ours == {"atlasqueue.kind": "resize"} | (again if deliveries == 2 else {})

@@ -112,7 +112,9 @@ func TestOneTraceFromProducerToHandlerAndALinkFromEachAttempt(t *testing.T) {
 	id := x.enqueue(ctx, atlasqueue.NewJob{Queue: "media", Kind: "resize", Headers: map[string]string{"tenant": "acme"}})
 	checkout.End()
 	told := x.sent.Get("traceparent")
+	var fence int64
 	x.work(id, func(ctx context.Context, job *worker.Job) ([]byte, error) {
+		fence = job.Fence
 		_, span := x.provider.Tracer("shop").Start(ctx, "scale")
 		defer span.End()
 		if job.Headers["tenant"] != "acme" {
@@ -146,7 +148,16 @@ func TestOneTraceFromProducerToHandlerAndALinkFromEachAttempt(t *testing.T) {
 			len(run.Links) != 1 || run.Links[0].SpanContext.SpanID() != enqueue.SpanContext.SpanID() || run.SpanKind != api.SpanKindConsumer {
 			t.Errorf("run %d is %+v", attempt, run)
 		}
-		if got := attributesOf(run); got["atlasqueue.attempt"] != int64(attempt) || got["messaging.message.id"] != id {
+		got, want := attributesOf(run), map[string]any{
+			"messaging.system": "atlasqueue", "messaging.operation.name": "process", "messaging.operation.type": "process",
+			"messaging.destination.name": "media", "messaging.message.id": id, "atlasqueue.kind": "resize",
+		}
+		if attempt == 0 {
+			want["error.type"] = "*errors.errorString"
+		} else {
+			want["atlasqueue.delivery"], want["atlasqueue.attempt"], want["atlasqueue.fence"] = int64(2), int64(1), fence
+		}
+		if !maps.Equal(got, want) {
 			t.Errorf("run %d has %v", attempt, got)
 		}
 		if scales[attempt].Parent.SpanID() != run.SpanContext.SpanID() {

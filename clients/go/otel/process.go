@@ -49,7 +49,7 @@ func begin(ctx context.Context, tracer trace.Tracer, job *worker.Job) (context.C
 	return tracer.Start(ctx, "process "+job.Queue, options...)
 }
 
-// processAttributes follow the semantic conventions for messaging.
+// processAttributes follow the semantic conventions for messaging. A first run is told by its message id alone.
 func processAttributes(job *worker.Job) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{
 		attribute.String("messaging.system", "atlasqueue"),
@@ -58,11 +58,12 @@ func processAttributes(job *worker.Job) []attribute.KeyValue {
 		attribute.String("messaging.destination.name", job.Queue),
 		attribute.String("messaging.message.id", job.JobID),
 		attribute.String("atlasqueue.kind", job.Kind),
-		attribute.Int64("atlasqueue.fence", job.Fence),
-		attribute.Int("atlasqueue.attempt", job.Attempt),
 	}
 	if job.Deliveries > 1 {
-		attributes = append(attributes, attribute.Int("atlasqueue.delivery", job.Deliveries))
+		attributes = append(attributes,
+			attribute.Int("atlasqueue.delivery", job.Deliveries),
+			attribute.Int("atlasqueue.attempt", job.Attempt),
+			attribute.Int64("atlasqueue.fence", job.Fence))
 	}
 	return attributes
 }
