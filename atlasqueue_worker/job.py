@@ -218,6 +218,6 @@ def unless_drained(job: JobContext, ending: T) -> T | Release:
     return Release() if job.draining and isinstance(ending, Cancel) else ending
 
 
-# Takes how a run has ended: what is told of it, not yet named after the job. None: it returned nothing, as most do,
+# Takes how a run has ended: what is told of it, without queue, id and fence. None: it returned nothing, as most do,
 # and a message for each would cost more than the rest of its report.
 Report = Callable[[JobContext, worker_service_pb2.JobOutcome | None], None]

@@ -54,7 +54,7 @@ log = structlog.get_logger("atlasqueue.worker")
 
 
 class Reporter:
-    """Sends outcomes. `on_answer` gets each job with the result for its outcome, once."""
+    """Sends outcomes. `on_answer` gets each job with its outcome and the result for it, once."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Reporter:
         tls: Tls | None,
         session: Session,
         held: Held,
-        on_answer: Callable[[JobContext, worker_service_pb2.ReportResult], None],
+        on_answer: Callable[[JobContext, JobOutcome | None, worker_service_pb2.ReportResult], None],
         slots: int = 1,
     ) -> None:
         self._servers = list(servers)
@@ -157,8 +157,8 @@ class Reporter:
                 self._leave(channel)
             await asyncio.sleep(backoff.next_delay())
         self._held.remove([job.fence for job, _ in endings])
-        for (job, _), result in zip(endings, response.results, strict=True):
-            self._on_answer(job, result)
+        for (job, outcome), result in zip(endings, response.results, strict=True):
+            self._on_answer(job, outcome, result)
 
     async def _refused(self, endings: Sequence[Ending], failure: AtlasQueueError) -> None:
         """One bad outcome takes no other with it: halves are sent again, and a single one as a failure."""

@@ -178,7 +178,7 @@ def _usual(traceparent: str) -> tuple[int, int, int] | None:
 
 
 def _attributes(job: JobContext) -> dict[str, Any]:
-    """Few, since each costs: a first run is told by its message id, and the logs have its fence."""
+    """Few, since each costs: a first run is told from others by its message id."""
     attributes: dict[str, Any] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": "process",

@@ -256,7 +256,9 @@ class Worker:
         self._superseded = True
         self._stopping.set()
 
-    def _answered(self, job: JobContext, result: worker_service_pb2.ReportResult) -> None:
+    def _answered(
+        self, job: JobContext, outcome: JobOutcome | None, result: worker_service_pb2.ReportResult
+    ) -> None:
         if self._metrics is not None:
             self._metrics.answered(result.status)
         if result.status in ANSWERED:
@@ -268,5 +270,6 @@ class Worker:
             queue=job.queue,
             job=job.job_id,
             fence=job.fence,
+            outcome=verb_of(outcome),
             status=worker_service_pb2.ReportStatus.Name(result.status),
         )

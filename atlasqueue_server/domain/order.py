@@ -21,9 +21,9 @@ def interleave(hands: Iterable[tuple[S, int]], most: int) -> list[S]:
     left = [(session, credit) for session, credit in hands if credit > 0]
     dealt: list[S] = []
     while left and len(dealt) < most:
-        # As many rounds at once as all can take part in.
-        rounds = min(credit for _, credit in left)
-        dealt += [session for session, _ in left] * min(rounds, most - len(dealt))
+        # As many rounds at once as all can take part in, and no more than it takes.
+        rounds = min(-(-(most - len(dealt)) // len(left)), *(credit for _, credit in left))
+        dealt += [session for session, _ in left] * rounds
         left = [(session, credit - rounds) for session, credit in left if credit > rounds]
     return dealt[:most]
 

@@ -52,7 +52,7 @@ def sound_jobs(jobs: Sequence[job_pb2.NewJob]) -> list[NewJob]:
         return []
     queues, kinds = [job.queue for job in jobs], [job.kind for job in jobs]
     job_ids, payloads = [job.job_id for job in jobs], [job.payload for job in jobs]
-    # Only one that was not set is 0 and means the default.
+    # Not set it means the default; 0 that was set stays 0, and is refused.
     priorities = [
         job.priority or (0 if job.HasField("priority") else limits.PRIORITY_DEFAULT) for job in jobs
     ]

@@ -55,7 +55,7 @@ def are_job_ids(values: Sequence[str]) -> bool:
         and all(text[at::UUID_CHARS] == hyphens for at in UUID_HYPHENS)
     )
     try:
-        # It skips white space, which then is missing.
+        # fromhex skips white space, which then is missing.
         return (
             formed
             and len(bytes.fromhex(text.replace("-", ""))) == UUID_BYTES * count

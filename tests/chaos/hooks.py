@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from atlasqueue.v1 import worker_service_pb2
+from atlasqueue.v1.worker_service_pb2 import JobOutcome, ReportResult
 from atlasqueue_worker import JobContext
 from atlasqueue_worker.executor import Executor
+from atlasqueue_worker.outcomes import verb_of
 from atlasqueue_worker.worker import Worker
 from tests.chaos.names import DIRECTORY_VARIABLE, WHO_VARIABLE
 from tests.history.clerk import answer_of, state_of
@@ -30,9 +30,11 @@ def record_worker() -> Recorder:
             _delivered(recorder, job)
         start(self, jobs)
 
-    def recorded_answer(self: Worker, outcome: Any, result: Any) -> None:
-        _reported(recorder, outcome, result)
-        answered(self, outcome, result)
+    def recorded_answer(
+        self: Worker, job: JobContext, outcome: JobOutcome | None, result: ReportResult
+    ) -> None:
+        _reported(recorder, job, outcome, result)
+        answered(self, job, outcome, result)
 
     Executor.start = recorded_start  # type: ignore[method-assign]
     Worker._answered = recorded_answer  # type: ignore[method-assign]
@@ -54,18 +56,17 @@ def _delivered(recorder: Recorder, job: JobContext) -> None:
 
 
 def _reported(
-    recorder: Recorder,
-    outcome: worker_service_pb2.JobOutcome,
-    result: worker_service_pb2.ReportResult,
+    recorder: Recorder, job: JobContext, outcome: JobOutcome | None, result: ReportResult
 ) -> None:
-    kind = outcome.WhichOneof("outcome") or ""
+    kind = verb_of(outcome)
+    value = outcome.complete.result if outcome is not None else b""
     recorder.record(
         Reported,
-        queue=outcome.queue,
-        job_id=outcome.job_id,
-        fence=outcome.fence,
+        queue=job.queue,
+        job_id=job.job_id,
+        fence=job.fence,
         outcome=kind,
         answer=answer_of(result),
         state=state_of(result),
-        result=value_hash(outcome.complete.result) if kind == "complete" else "",
+        result=value_hash(value) if kind == "complete" else "",
     )

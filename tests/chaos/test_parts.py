@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
@@ -10,14 +11,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from atlasqueue_worker import App, JobContext, Worker
+from atlasqueue_worker.executor import Executor
 from tests.broken.overlay import variants
+from tests.chaos.hooks import record_worker
+from tests.chaos.names import DIRECTORY_VARIABLE, WHO_VARIABLE
 from tests.chaos.progress import Progress, Stuck
 from tests.chaos.report import save, show
 from tests.chaos.runner import Result, time_to_full_rate
 from tests.chaos.scenarios import scenario, scenarios
-from tests.history.events import Delivered, Enqueued, Reported
-from tests.history.history import History
+from tests.history.events import Delivered, Enqueued, Reported, value_hash
+from tests.history.history import History, read_history
 from tests.history.recorder import Recorder
+from tests.waiting import eventually_so
+from tests.worker.scripted import Scripted, brings, serving
 
 
 def reports(*spans: tuple[float, float, int]) -> History:
@@ -105,4 +112,37 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
         "OK",
         "FAILED",
         "SKIPPED",
+    ]
+
+
+async def test_what_a_worker_learns_is_written_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """How it showed: the hooks took the worker's answers in their older form, and only whole scenarios fell."""
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(WHO_VARIABLE, "w")
+    monkeypatch.setattr(Recorder, "witness", lambda _: None)
+    # What is hooked here is put back after the test.
+    monkeypatch.setattr(Executor, "start", Executor.start)
+    monkeypatch.setattr(Worker, "_answered", Worker._answered)
+    record_worker()
+    app, server = App(), Scripted()
+    server.streams.append(brings(1, 2))
+
+    @app.job("do", queue="q")
+    async def _(job: JobContext) -> bytes | None:
+        return b"42" if job.fence == 1 else None
+
+    async with serving(server) as addresses:
+        worker = Worker(app, addresses)
+        run = asyncio.create_task(worker.run())
+        await eventually_so(lambda: worker.completed == 2)
+        worker.stop()
+        await run
+    history = read_history([tmp_path])
+    assert [event.fence for event in history.of(Delivered)] == [1, 2]
+    reported = [(e.fence, e.outcome, e.answer, e.result) for e in history.of(Reported)]
+    assert sorted(reported) == [
+        (1, "complete", "applied", value_hash(b"42")),
+        (2, "complete", "applied", value_hash(b"")),
     ]

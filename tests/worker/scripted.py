@@ -136,6 +136,12 @@ def leased(fence: int) -> wire.LeasedJob:
     return wire.LeasedJob(queue="q", job_id=f"j{fence}", fence=fence, kind="do")
 
 
+def brings(*fences: int) -> list[object]:
+    """The events of a stream that brings jobs."""
+    jobs = wire.LeasedJobs(jobs=[leased(fence) for fence in fences])
+    return [wire.LeaseResponse(session_opened=opened()), wire.LeaseResponse(leased_jobs=jobs)]
+
+
 def job(fence: int = 1) -> JobContext:
     """A job, as it came from a server."""
     return JobContext(leased(fence))

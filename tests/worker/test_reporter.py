@@ -70,7 +70,9 @@ async def reporting_to(*addresses: str) -> AsyncIterator[tuple[Reporter, list[in
     """A reporter that runs, and the fences that it was answered."""
     answered: list[int] = []
     session = Session()
-    reporter = Reporter(addresses, None, session, Held(), lambda job, _: answered.append(job.fence))
+    reporter = Reporter(
+        addresses, None, session, Held(), lambda job, *_: answered.append(job.fence)
+    )
     running = asyncio.create_task(reporter.run())
     yield reporter, answered
     running.cancel()

@@ -16,7 +16,7 @@ from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_worker import App, JobContext, Worker
 from atlasqueue_worker import worker as working
 from tests.waiting import eventually_so
-from tests.worker.scripted import WITHIN_S, Scripted, leased, opened, serving
+from tests.worker.scripted import WITHIN_S, Scripted, brings, serving
 
 
 class Hands:
@@ -41,12 +41,6 @@ class Hands:
         self.begun.append(job)
         if job.wait_cancelled(WITHIN_S):
             self.stopped.append(job.fence)
-
-
-def brings(*fences: int) -> list[object]:
-    """The events of a stream that brings jobs."""
-    jobs = wire.LeasedJobs(jobs=[leased(fence) for fence in fences])
-    return [wire.LeaseResponse(session_opened=opened()), wire.LeaseResponse(leased_jobs=jobs)]
 
 
 @asynccontextmanager
