@@ -11,6 +11,7 @@ from itertools import repeat
 import uuid_utils
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue_server.domain.order import PRIORITIES
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import (
@@ -27,7 +28,6 @@ from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import Checker, are_job_ids, is_job_id, is_name
 
-_PRIORITIES = frozenset(range(limits.PRIORITY_MIN, limits.PRIORITY_MAX + 1))
 # As their _make, which is a call in Python for each.
 _new_job_of = partial(tuple.__new__, NewJob)
 _outcome_of = partial(tuple.__new__, Outcome)
@@ -60,7 +60,7 @@ def sound_jobs(jobs: Sequence[job_pb2.NewJob]) -> list[NewJob]:
         all(map(is_name, {*queues, *kinds}))
         and are_job_ids(job_ids)
         and max(map(len, payloads), default=0) <= limits.PAYLOAD_BYTES_MAX
-        and {*priorities} <= _PRIORITIES
+        and {*priorities}.issubset(PRIORITIES)
     )
     if not sound:
         return []
