@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61tlasqueue/v1/job_service.proto\x12\ratlasqueue.v1\x1a\x17\x61tlasqueue/v1/job.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"4\n\x0e\x45nqueueRequest\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.atlasqueue.v1.NewJob\"0\n\x0f\x45nqueueResponse\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\":\n\x13\x45nqueueBatchRequest\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.atlasqueue.v1.NewJob\"E\n\x14\x45nqueueBatchResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.atlasqueue.v1.EnqueueResult\"Q\n\rEnqueueResult\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\".\n\rGetJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.atlasqueue.v1.Job\"\xe4\x01\n\x0fListJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.atlasqueue.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x10\x43\x61ncelJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\";\n\x11\x43\x61ncelJobResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\"\xe4\x01\n\x11\x43\x61ncelJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\"c\n\x12\x43\x61ncelJobsResponse\x12\x19\n\x11\x63\x61ncelled_job_ids\x18\x01 \x03(\t\x12\x19\n\x11requested_job_ids\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"0\n\x0fWatchJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.atlasqueue.v1.Job2\xad\x07\n\nJobService\x12r\n\x07\x45nqueue\x12\x1d.atlasqueue.v1.EnqueueRequest\x1a\x1e.atlasqueue.v1.EnqueueResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1b/v1/queues/{job.queue}/jobs:\x03job\x12y\n\x0c\x45nqueueBatch\x12\".atlasqueue.v1.EnqueueBatchRequest\x1a#.atlasqueue.v1.EnqueueBatchResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs:enqueueBatch:\x01*\x12\x84\x01\n\x06GetJob\x12\x1c.atlasqueue.v1.GetJobRequest\x1a\x1d.atlasqueue.v1.GetJobResponse\"=\x82\xd3\xe4\x93\x02\x37\x12\x11/v1/jobs/{job_id}Z\"\x12 /v1/queues/{queue}/jobs/{job_id}\x12l\n\x08ListJobs\x12\x1e.atlasqueue.v1.ListJobsRequest\x1a\x1f.atlasqueue.v1.ListJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/queues/{queue}/jobs\x12\xa1\x01\n\tCancelJob\x12\x1f.atlasqueue.v1.CancelJobRequest\x1a .atlasqueue.v1.CancelJobResponse\"Q\x82\xd3\xe4\x93\x02K\"\x18/v1/jobs/{job_id}:cancel:\x01*Z,\"\'/v1/queues/{queue}/jobs/{job_id}:cancel:\x01*\x12|\n\nCancelJobs\x12 .atlasqueue.v1.CancelJobsRequest\x1a!.atlasqueue.v1.CancelJobsResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/queues/{queue}/jobs:cancel:\x01*\x12\x98\x01\n\x08WatchJob\x12\x1e.atlasqueue.v1.WatchJobRequest\x1a\x1f.atlasqueue.v1.WatchJobResponse\"I\x82\xd3\xe4\x93\x02\x43\x12\x17/v1/jobs/{job_id}:watchZ(\x12&/v1/queues/{queue}/jobs/{job_id}:watch0\x01\x42LZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61tlasqueue/v1/job_service.proto\x12\ratlasqueue.v1\x1a\x17\x61tlasqueue/v1/job.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"4\n\x0e\x45nqueueRequest\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.atlasqueue.v1.NewJob\"0\n\x0f\x45nqueueResponse\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"g\n\x13\x45nqueueBatchRequest\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.atlasqueue.v1.NewJob\x12+\n\x07uniform\x18\x02 \x03(\x0b\x32\x1a.atlasqueue.v1.UniformJobs\"W\n\x0bUniformJobs\x12%\n\x06shared\x18\x01 \x01(\x0b\x32\x15.atlasqueue.v1.NewJob\x12\x0f\n\x07job_ids\x18\x02 \x01(\x0c\x12\x10\n\x08payloads\x18\x03 \x03(\x0c\"t\n\x14\x45nqueueBatchResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.atlasqueue.v1.EnqueueResult\x12-\n\x07uniform\x18\x02 \x03(\x0b\x32\x1c.atlasqueue.v1.UniformResult\"b\n\rUniformResult\x12!\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12.\n\x07refused\x18\x02 \x03(\x0b\x32\x1d.atlasqueue.v1.UniformRefusal\"B\n\x0eUniformRefusal\x12\r\n\x05index\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"Q\n\rEnqueueResult\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\".\n\rGetJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.atlasqueue.v1.Job\"\xe4\x01\n\x0fListJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.atlasqueue.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x10\x43\x61ncelJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\";\n\x11\x43\x61ncelJobResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\"\xe4\x01\n\x11\x43\x61ncelJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.atlasqueue.v1.JobState\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\"c\n\x12\x43\x61ncelJobsResponse\x12\x19\n\x11\x63\x61ncelled_job_ids\x18\x01 \x03(\t\x12\x19\n\x11requested_job_ids\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"0\n\x0fWatchJobRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.atlasqueue.v1.Job2\xad\x07\n\nJobService\x12r\n\x07\x45nqueue\x12\x1d.atlasqueue.v1.EnqueueRequest\x1a\x1e.atlasqueue.v1.EnqueueResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1b/v1/queues/{job.queue}/jobs:\x03job\x12y\n\x0c\x45nqueueBatch\x12\".atlasqueue.v1.EnqueueBatchRequest\x1a#.atlasqueue.v1.EnqueueBatchResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs:enqueueBatch:\x01*\x12\x84\x01\n\x06GetJob\x12\x1c.atlasqueue.v1.GetJobRequest\x1a\x1d.atlasqueue.v1.GetJobResponse\"=\x82\xd3\xe4\x93\x02\x37\x12\x11/v1/jobs/{job_id}Z\"\x12 /v1/queues/{queue}/jobs/{job_id}\x12l\n\x08ListJobs\x12\x1e.atlasqueue.v1.ListJobsRequest\x1a\x1f.atlasqueue.v1.ListJobsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/queues/{queue}/jobs\x12\xa1\x01\n\tCancelJob\x12\x1f.atlasqueue.v1.CancelJobRequest\x1a .atlasqueue.v1.CancelJobResponse\"Q\x82\xd3\xe4\x93\x02K\"\x18/v1/jobs/{job_id}:cancel:\x01*Z,\"\'/v1/queues/{queue}/jobs/{job_id}:cancel:\x01*\x12|\n\nCancelJobs\x12 .atlasqueue.v1.CancelJobsRequest\x1a!.atlasqueue.v1.CancelJobsResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/queues/{queue}/jobs:cancel:\x01*\x12\x98\x01\n\x08WatchJob\x12\x1e.atlasqueue.v1.WatchJobRequest\x1a\x1f.atlasqueue.v1.WatchJobResponse\"I\x82\xd3\xe4\x93\x02\x43\x12\x17/v1/jobs/{job_id}:watchZ(\x12&/v1/queues/{queue}/jobs/{job_id}:watch0\x01\x42LZJgithub.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1;atlasqueuev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,31 +55,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENQUEUERESPONSE']._serialized_start=217
   _globals['_ENQUEUERESPONSE']._serialized_end=265
   _globals['_ENQUEUEBATCHREQUEST']._serialized_start=267
-  _globals['_ENQUEUEBATCHREQUEST']._serialized_end=325
-  _globals['_ENQUEUEBATCHRESPONSE']._serialized_start=327
-  _globals['_ENQUEUEBATCHRESPONSE']._serialized_end=396
-  _globals['_ENQUEUERESULT']._serialized_start=398
-  _globals['_ENQUEUERESULT']._serialized_end=479
-  _globals['_GETJOBREQUEST']._serialized_start=481
-  _globals['_GETJOBREQUEST']._serialized_end=527
-  _globals['_GETJOBRESPONSE']._serialized_start=529
-  _globals['_GETJOBRESPONSE']._serialized_end=578
-  _globals['_LISTJOBSREQUEST']._serialized_start=581
-  _globals['_LISTJOBSREQUEST']._serialized_end=809
-  _globals['_LISTJOBSRESPONSE']._serialized_start=811
-  _globals['_LISTJOBSRESPONSE']._serialized_end=888
-  _globals['_CANCELJOBREQUEST']._serialized_start=890
-  _globals['_CANCELJOBREQUEST']._serialized_end=939
-  _globals['_CANCELJOBRESPONSE']._serialized_start=941
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1000
-  _globals['_CANCELJOBSREQUEST']._serialized_start=1003
-  _globals['_CANCELJOBSREQUEST']._serialized_end=1231
-  _globals['_CANCELJOBSRESPONSE']._serialized_start=1233
-  _globals['_CANCELJOBSRESPONSE']._serialized_end=1332
-  _globals['_WATCHJOBREQUEST']._serialized_start=1334
-  _globals['_WATCHJOBREQUEST']._serialized_end=1382
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1384
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1435
-  _globals['_JOBSERVICE']._serialized_start=1438
-  _globals['_JOBSERVICE']._serialized_end=2379
+  _globals['_ENQUEUEBATCHREQUEST']._serialized_end=370
+  _globals['_UNIFORMJOBS']._serialized_start=372
+  _globals['_UNIFORMJOBS']._serialized_end=459
+  _globals['_ENQUEUEBATCHRESPONSE']._serialized_start=461
+  _globals['_ENQUEUEBATCHRESPONSE']._serialized_end=577
+  _globals['_UNIFORMRESULT']._serialized_start=579
+  _globals['_UNIFORMRESULT']._serialized_end=677
+  _globals['_UNIFORMREFUSAL']._serialized_start=679
+  _globals['_UNIFORMREFUSAL']._serialized_end=745
+  _globals['_ENQUEUERESULT']._serialized_start=747
+  _globals['_ENQUEUERESULT']._serialized_end=828
+  _globals['_GETJOBREQUEST']._serialized_start=830
+  _globals['_GETJOBREQUEST']._serialized_end=876
+  _globals['_GETJOBRESPONSE']._serialized_start=878
+  _globals['_GETJOBRESPONSE']._serialized_end=927
+  _globals['_LISTJOBSREQUEST']._serialized_start=930
+  _globals['_LISTJOBSREQUEST']._serialized_end=1158
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1160
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1237
+  _globals['_CANCELJOBREQUEST']._serialized_start=1239
+  _globals['_CANCELJOBREQUEST']._serialized_end=1288
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1290
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1349
+  _globals['_CANCELJOBSREQUEST']._serialized_start=1352
+  _globals['_CANCELJOBSREQUEST']._serialized_end=1580
+  _globals['_CANCELJOBSRESPONSE']._serialized_start=1582
+  _globals['_CANCELJOBSRESPONSE']._serialized_end=1681
+  _globals['_WATCHJOBREQUEST']._serialized_start=1683
+  _globals['_WATCHJOBREQUEST']._serialized_end=1731
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1733
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1784
+  _globals['_JOBSERVICE']._serialized_start=1787
+  _globals['_JOBSERVICE']._serialized_end=2728
 # @@protoc_insertion_point(module_scope)

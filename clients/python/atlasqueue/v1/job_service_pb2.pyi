@@ -80,27 +80,69 @@ Global___EnqueueResponse: _TypeAlias = EnqueueResponse  # noqa: Y015
 
 @_typing.final
 class EnqueueBatchRequest(_message.Message):
-    """Many jobs to store."""
+    """Many jobs to store, in either form or both; no message over 4 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOBS_FIELD_NUMBER: _builtins.int
+    UNIFORM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.NewJob]:
-        """Required. 1 to 10 000 jobs; no message over 4 MiB."""
+        """1 to 10 000 jobs, those of uniform counted."""
+
+    @_builtins.property
+    def uniform(self) -> _containers.RepeatedCompositeFieldContainer[Global___UniformJobs]:
+        """Jobs by the thousand that differ in id and payload only: the form that costs everybody the least."""
 
     def __init__(
         self,
         *,
         jobs: _abc.Iterable[_job_pb2.NewJob] | None = ...,
+        uniform: _abc.Iterable[Global___UniformJobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "uniform", b"uniform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnqueueBatchRequest: _TypeAlias = EnqueueBatchRequest  # noqa: Y015
+
+@_typing.final
+class UniformJobs(_message.Message):
+    """Jobs that have everything but id and payload in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARED_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    job_ids: _builtins.bytes
+    """Required. The id of each, made by the client as for NewJob: 16 bytes an id in the order in which its text
+    shows them, one after the other without anything between.
+    """
+    @_builtins.property
+    def shared(self) -> _job_pb2.NewJob:
+        """Required. What they have in common; job_id and payload must be unset here."""
+
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Required. The payload of each, as many as ids. At most 1 MiB each."""
+
+    def __init__(
+        self,
+        *,
+        shared: _job_pb2.NewJob | None = ...,
+        job_ids: _builtins.bytes = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shared", b"shared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "payloads", b"payloads", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniformJobs: _TypeAlias = UniformJobs  # noqa: Y015
 
 @_typing.final
 class EnqueueBatchResponse(_message.Message):
@@ -109,22 +151,88 @@ class EnqueueBatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    UNIFORM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnqueueResult]:
         """As many as jobs, in their order."""
+
+    @_builtins.property
+    def uniform(self) -> _containers.RepeatedCompositeFieldContainer[Global___UniformResult]:
+        """As many as uniform, in their order. A server that is older than this field leaves it empty, and has stored
+        none of them.
+        """
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___EnqueueResult] | None = ...,
+        uniform: _abc.Iterable[Global___UniformResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "uniform", b"uniform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnqueueBatchResponse: _TypeAlias = EnqueueBatchResponse  # noqa: Y015
+
+@_typing.final
+class UniformResult(_message.Message):
+    """What became of uniform jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Set: none is stored, for what they have in common is refused (fields are named uniform[i].field)."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___UniformRefusal]:
+        """The jobs that were refused, in their order; all others are stored."""
+
+    def __init__(
+        self,
+        *,
+        error: _status_pb2.Status | None = ...,
+        refused: _abc.Iterable[Global___UniformRefusal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniformResult: _TypeAlias = UniformResult  # noqa: Y015
+
+@_typing.final
+class UniformRefusal(_message.Message):
+    """Why one of many uniform jobs was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which one: its position among them, from 0."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """As EnqueueResult.error (fields are named uniform[i].payloads[index] and uniform[i].job_ids[index])."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniformRefusal: _TypeAlias = UniformRefusal  # noqa: Y015
 
 @_typing.final
 class EnqueueResult(_message.Message):

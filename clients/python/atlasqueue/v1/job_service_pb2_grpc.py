@@ -89,8 +89,8 @@ class JobServiceServicer(object):
 
     def EnqueueBatch(self, request, context):
         """Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-        request; those of one queue are stored in one transaction. A call that fails as a whole may have
-        stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+        request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+        whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
         INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -49,8 +49,8 @@ class JobServiceStub:
     """
     EnqueueBatch: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.EnqueueBatchRequest, _job_service_pb2.EnqueueBatchResponse]
     """Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-    request; those of one queue are stored in one transaction. A call that fails as a whole may have
-    stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+    request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+    whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
       INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
@@ -101,8 +101,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     EnqueueBatch: _aio.UnaryUnaryMultiCallable[_job_service_pb2.EnqueueBatchRequest, _job_service_pb2.EnqueueBatchResponse]  # type: ignore[assignment]
     """Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-    request; those of one queue are stored in one transaction. A call that fails as a whole may have
-    stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+    request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+    whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
       INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
@@ -162,8 +162,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.EnqueueBatchResponse, _abc.Awaitable[_job_service_pb2.EnqueueBatchResponse]]:
         """Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-        request; those of one queue are stored in one transaction. A call that fails as a whole may have
-        stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+        request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+        whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
           INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
         """
 

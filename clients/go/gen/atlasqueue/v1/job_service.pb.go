@@ -133,11 +133,13 @@ func (x *EnqueueResponse) GetJobId() string {
 	return ""
 }
 
-// Many jobs to store.
+// Many jobs to store, in either form or both; no message over 4 MiB.
 type EnqueueBatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. 1 to 10 000 jobs; no message over 4 MiB.
-	Jobs          []*NewJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// 1 to 10 000 jobs, those of uniform counted.
+	Jobs []*NewJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Jobs by the thousand that differ in id and payload only: the form that costs everybody the least.
+	Uniform       []*UniformJobs `protobuf:"bytes,2,rep,name=uniform,proto3" json:"uniform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,18 +181,93 @@ func (x *EnqueueBatchRequest) GetJobs() []*NewJob {
 	return nil
 }
 
+func (x *EnqueueBatchRequest) GetUniform() []*UniformJobs {
+	if x != nil {
+		return x.Uniform
+	}
+	return nil
+}
+
+// Jobs that have everything but id and payload in common.
+type UniformJobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. What they have in common; job_id and payload must be unset here.
+	Shared *NewJob `protobuf:"bytes,1,opt,name=shared,proto3" json:"shared,omitempty"`
+	// Required. The id of each, made by the client as for NewJob: 16 bytes an id in the order in which its text
+	// shows them, one after the other without anything between.
+	JobIds []byte `protobuf:"bytes,2,opt,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// Required. The payload of each, as many as ids. At most 1 MiB each.
+	Payloads      [][]byte `protobuf:"bytes,3,rep,name=payloads,proto3" json:"payloads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniformJobs) Reset() {
+	*x = UniformJobs{}
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniformJobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniformJobs) ProtoMessage() {}
+
+func (x *UniformJobs) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniformJobs.ProtoReflect.Descriptor instead.
+func (*UniformJobs) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UniformJobs) GetShared() *NewJob {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
+func (x *UniformJobs) GetJobIds() []byte {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *UniformJobs) GetPayloads() [][]byte {
+	if x != nil {
+		return x.Payloads
+	}
+	return nil
+}
+
 // What became of each.
 type EnqueueBatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As many as jobs, in their order.
-	Results       []*EnqueueResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*EnqueueResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// As many as uniform, in their order. A server that is older than this field leaves it empty, and has stored
+	// none of them.
+	Uniform       []*UniformResult `protobuf:"bytes,2,rep,name=uniform,proto3" json:"uniform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnqueueBatchResponse) Reset() {
 	*x = EnqueueBatchResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[3]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +279,7 @@ func (x *EnqueueBatchResponse) String() string {
 func (*EnqueueBatchResponse) ProtoMessage() {}
 
 func (x *EnqueueBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[3]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,12 +292,129 @@ func (x *EnqueueBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueBatchResponse.ProtoReflect.Descriptor instead.
 func (*EnqueueBatchResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{3}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EnqueueBatchResponse) GetResults() []*EnqueueResult {
 	if x != nil {
 		return x.Results
+	}
+	return nil
+}
+
+func (x *EnqueueBatchResponse) GetUniform() []*UniformResult {
+	if x != nil {
+		return x.Uniform
+	}
+	return nil
+}
+
+// What became of uniform jobs.
+type UniformResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set: none is stored, for what they have in common is refused (fields are named uniform[i].field).
+	Error *status.Status `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// The jobs that were refused, in their order; all others are stored.
+	Refused       []*UniformRefusal `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniformResult) Reset() {
+	*x = UniformResult{}
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniformResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniformResult) ProtoMessage() {}
+
+func (x *UniformResult) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniformResult.ProtoReflect.Descriptor instead.
+func (*UniformResult) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UniformResult) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *UniformResult) GetRefused() []*UniformRefusal {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// Why one of many uniform jobs was refused.
+type UniformRefusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which one: its position among them, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// As EnqueueResult.error (fields are named uniform[i].payloads[index] and uniform[i].job_ids[index]).
+	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniformRefusal) Reset() {
+	*x = UniformRefusal{}
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniformRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniformRefusal) ProtoMessage() {}
+
+func (x *UniformRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniformRefusal.ProtoReflect.Descriptor instead.
+func (*UniformRefusal) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UniformRefusal) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UniformRefusal) GetError() *status.Status {
+	if x != nil {
+		return x.Error
 	}
 	return nil
 }
@@ -242,7 +436,7 @@ type EnqueueResult struct {
 
 func (x *EnqueueResult) Reset() {
 	*x = EnqueueResult{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[4]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +448,7 @@ func (x *EnqueueResult) String() string {
 func (*EnqueueResult) ProtoMessage() {}
 
 func (x *EnqueueResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[4]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +461,7 @@ func (x *EnqueueResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueResult.ProtoReflect.Descriptor instead.
 func (*EnqueueResult) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{4}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EnqueueResult) GetQueue() string {
@@ -304,7 +498,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[5]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +510,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[5]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +523,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{5}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetJobRequest) GetQueue() string {
@@ -357,7 +551,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[6]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +563,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[6]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +576,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{6}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -416,7 +610,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[7]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +622,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[7]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +635,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{7}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListJobsRequest) GetQueue() string {
@@ -506,7 +700,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[8]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +712,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[8]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +725,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{8}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -561,7 +755,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[9]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +767,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[9]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +780,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{9}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelJobRequest) GetQueue() string {
@@ -614,7 +808,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[10]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +820,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[10]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +833,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{10}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelJobResponse) GetState() JobState {
@@ -672,7 +866,7 @@ type CancelJobsRequest struct {
 
 func (x *CancelJobsRequest) Reset() {
 	*x = CancelJobsRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +878,7 @@ func (x *CancelJobsRequest) String() string {
 func (*CancelJobsRequest) ProtoMessage() {}
 
 func (x *CancelJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +891,7 @@ func (x *CancelJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobsRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobsRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{11}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelJobsRequest) GetQueue() string {
@@ -764,7 +958,7 @@ type CancelJobsResponse struct {
 
 func (x *CancelJobsResponse) Reset() {
 	*x = CancelJobsResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +970,7 @@ func (x *CancelJobsResponse) String() string {
 func (*CancelJobsResponse) ProtoMessage() {}
 
 func (x *CancelJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +983,7 @@ func (x *CancelJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobsResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobsResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{12}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelJobsResponse) GetCancelledJobIds() []string {
@@ -826,7 +1020,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1032,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[13]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1045,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{13}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchJobRequest) GetQueue() string {
@@ -879,7 +1073,7 @@ type WatchJobResponse struct {
 
 func (x *WatchJobResponse) Reset() {
 	*x = WatchJobResponse{}
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1085,7 @@ func (x *WatchJobResponse) String() string {
 func (*WatchJobResponse) ProtoMessage() {}
 
 func (x *WatchJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[14]
+	mi := &file_atlasqueue_v1_job_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1098,7 @@ func (x *WatchJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{14}
+	return file_atlasqueue_v1_job_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchJobResponse) GetJob() *Job {
@@ -923,11 +1117,23 @@ const file_atlasqueue_v1_job_service_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\x15.atlasqueue.v1.NewJobR\x03job\">\n" +
 	"\x0fEnqueueResponse\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x15\n" +
-	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"@\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"v\n" +
 	"\x13EnqueueBatchRequest\x12)\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x15.atlasqueue.v1.NewJobR\x04jobs\"N\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x15.atlasqueue.v1.NewJobR\x04jobs\x124\n" +
+	"\auniform\x18\x02 \x03(\v2\x1a.atlasqueue.v1.UniformJobsR\auniform\"q\n" +
+	"\vUniformJobs\x12-\n" +
+	"\x06shared\x18\x01 \x01(\v2\x15.atlasqueue.v1.NewJobR\x06shared\x12\x17\n" +
+	"\ajob_ids\x18\x02 \x01(\fR\x06jobIds\x12\x1a\n" +
+	"\bpayloads\x18\x03 \x03(\fR\bpayloads\"\x86\x01\n" +
 	"\x14EnqueueBatchResponse\x126\n" +
-	"\aresults\x18\x01 \x03(\v2\x1c.atlasqueue.v1.EnqueueResultR\aresults\"f\n" +
+	"\aresults\x18\x01 \x03(\v2\x1c.atlasqueue.v1.EnqueueResultR\aresults\x126\n" +
+	"\auniform\x18\x02 \x03(\v2\x1c.atlasqueue.v1.UniformResultR\auniform\"r\n" +
+	"\rUniformResult\x12(\n" +
+	"\x05error\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x05error\x127\n" +
+	"\arefused\x18\x02 \x03(\v2\x1d.atlasqueue.v1.UniformRefusalR\arefused\"P\n" +
+	"\x0eUniformRefusal\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12(\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"f\n" +
 	"\rEnqueueResult\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12(\n" +
@@ -995,63 +1201,72 @@ func file_atlasqueue_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_atlasqueue_v1_job_service_proto_rawDescData
 }
 
-var file_atlasqueue_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_atlasqueue_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_atlasqueue_v1_job_service_proto_goTypes = []any{
 	(*EnqueueRequest)(nil),        // 0: atlasqueue.v1.EnqueueRequest
 	(*EnqueueResponse)(nil),       // 1: atlasqueue.v1.EnqueueResponse
 	(*EnqueueBatchRequest)(nil),   // 2: atlasqueue.v1.EnqueueBatchRequest
-	(*EnqueueBatchResponse)(nil),  // 3: atlasqueue.v1.EnqueueBatchResponse
-	(*EnqueueResult)(nil),         // 4: atlasqueue.v1.EnqueueResult
-	(*GetJobRequest)(nil),         // 5: atlasqueue.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 6: atlasqueue.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 7: atlasqueue.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 8: atlasqueue.v1.ListJobsResponse
-	(*CancelJobRequest)(nil),      // 9: atlasqueue.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),     // 10: atlasqueue.v1.CancelJobResponse
-	(*CancelJobsRequest)(nil),     // 11: atlasqueue.v1.CancelJobsRequest
-	(*CancelJobsResponse)(nil),    // 12: atlasqueue.v1.CancelJobsResponse
-	(*WatchJobRequest)(nil),       // 13: atlasqueue.v1.WatchJobRequest
-	(*WatchJobResponse)(nil),      // 14: atlasqueue.v1.WatchJobResponse
-	(*NewJob)(nil),                // 15: atlasqueue.v1.NewJob
-	(*status.Status)(nil),         // 16: google.rpc.Status
-	(*Job)(nil),                   // 17: atlasqueue.v1.Job
-	(JobState)(0),                 // 18: atlasqueue.v1.JobState
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*UniformJobs)(nil),           // 3: atlasqueue.v1.UniformJobs
+	(*EnqueueBatchResponse)(nil),  // 4: atlasqueue.v1.EnqueueBatchResponse
+	(*UniformResult)(nil),         // 5: atlasqueue.v1.UniformResult
+	(*UniformRefusal)(nil),        // 6: atlasqueue.v1.UniformRefusal
+	(*EnqueueResult)(nil),         // 7: atlasqueue.v1.EnqueueResult
+	(*GetJobRequest)(nil),         // 8: atlasqueue.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 9: atlasqueue.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 10: atlasqueue.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 11: atlasqueue.v1.ListJobsResponse
+	(*CancelJobRequest)(nil),      // 12: atlasqueue.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),     // 13: atlasqueue.v1.CancelJobResponse
+	(*CancelJobsRequest)(nil),     // 14: atlasqueue.v1.CancelJobsRequest
+	(*CancelJobsResponse)(nil),    // 15: atlasqueue.v1.CancelJobsResponse
+	(*WatchJobRequest)(nil),       // 16: atlasqueue.v1.WatchJobRequest
+	(*WatchJobResponse)(nil),      // 17: atlasqueue.v1.WatchJobResponse
+	(*NewJob)(nil),                // 18: atlasqueue.v1.NewJob
+	(*status.Status)(nil),         // 19: google.rpc.Status
+	(*Job)(nil),                   // 20: atlasqueue.v1.Job
+	(JobState)(0),                 // 21: atlasqueue.v1.JobState
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_atlasqueue_v1_job_service_proto_depIdxs = []int32{
-	15, // 0: atlasqueue.v1.EnqueueRequest.job:type_name -> atlasqueue.v1.NewJob
-	15, // 1: atlasqueue.v1.EnqueueBatchRequest.jobs:type_name -> atlasqueue.v1.NewJob
-	4,  // 2: atlasqueue.v1.EnqueueBatchResponse.results:type_name -> atlasqueue.v1.EnqueueResult
-	16, // 3: atlasqueue.v1.EnqueueResult.error:type_name -> google.rpc.Status
-	17, // 4: atlasqueue.v1.GetJobResponse.job:type_name -> atlasqueue.v1.Job
-	18, // 5: atlasqueue.v1.ListJobsRequest.state:type_name -> atlasqueue.v1.JobState
-	19, // 6: atlasqueue.v1.ListJobsRequest.created_after:type_name -> google.protobuf.Timestamp
-	19, // 7: atlasqueue.v1.ListJobsRequest.created_before:type_name -> google.protobuf.Timestamp
-	17, // 8: atlasqueue.v1.ListJobsResponse.jobs:type_name -> atlasqueue.v1.Job
-	18, // 9: atlasqueue.v1.CancelJobResponse.state:type_name -> atlasqueue.v1.JobState
-	18, // 10: atlasqueue.v1.CancelJobsRequest.state:type_name -> atlasqueue.v1.JobState
-	19, // 11: atlasqueue.v1.CancelJobsRequest.created_after:type_name -> google.protobuf.Timestamp
-	19, // 12: atlasqueue.v1.CancelJobsRequest.created_before:type_name -> google.protobuf.Timestamp
-	17, // 13: atlasqueue.v1.WatchJobResponse.job:type_name -> atlasqueue.v1.Job
-	0,  // 14: atlasqueue.v1.JobService.Enqueue:input_type -> atlasqueue.v1.EnqueueRequest
-	2,  // 15: atlasqueue.v1.JobService.EnqueueBatch:input_type -> atlasqueue.v1.EnqueueBatchRequest
-	5,  // 16: atlasqueue.v1.JobService.GetJob:input_type -> atlasqueue.v1.GetJobRequest
-	7,  // 17: atlasqueue.v1.JobService.ListJobs:input_type -> atlasqueue.v1.ListJobsRequest
-	9,  // 18: atlasqueue.v1.JobService.CancelJob:input_type -> atlasqueue.v1.CancelJobRequest
-	11, // 19: atlasqueue.v1.JobService.CancelJobs:input_type -> atlasqueue.v1.CancelJobsRequest
-	13, // 20: atlasqueue.v1.JobService.WatchJob:input_type -> atlasqueue.v1.WatchJobRequest
-	1,  // 21: atlasqueue.v1.JobService.Enqueue:output_type -> atlasqueue.v1.EnqueueResponse
-	3,  // 22: atlasqueue.v1.JobService.EnqueueBatch:output_type -> atlasqueue.v1.EnqueueBatchResponse
-	6,  // 23: atlasqueue.v1.JobService.GetJob:output_type -> atlasqueue.v1.GetJobResponse
-	8,  // 24: atlasqueue.v1.JobService.ListJobs:output_type -> atlasqueue.v1.ListJobsResponse
-	10, // 25: atlasqueue.v1.JobService.CancelJob:output_type -> atlasqueue.v1.CancelJobResponse
-	12, // 26: atlasqueue.v1.JobService.CancelJobs:output_type -> atlasqueue.v1.CancelJobsResponse
-	14, // 27: atlasqueue.v1.JobService.WatchJob:output_type -> atlasqueue.v1.WatchJobResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	18, // 0: atlasqueue.v1.EnqueueRequest.job:type_name -> atlasqueue.v1.NewJob
+	18, // 1: atlasqueue.v1.EnqueueBatchRequest.jobs:type_name -> atlasqueue.v1.NewJob
+	3,  // 2: atlasqueue.v1.EnqueueBatchRequest.uniform:type_name -> atlasqueue.v1.UniformJobs
+	18, // 3: atlasqueue.v1.UniformJobs.shared:type_name -> atlasqueue.v1.NewJob
+	7,  // 4: atlasqueue.v1.EnqueueBatchResponse.results:type_name -> atlasqueue.v1.EnqueueResult
+	5,  // 5: atlasqueue.v1.EnqueueBatchResponse.uniform:type_name -> atlasqueue.v1.UniformResult
+	19, // 6: atlasqueue.v1.UniformResult.error:type_name -> google.rpc.Status
+	6,  // 7: atlasqueue.v1.UniformResult.refused:type_name -> atlasqueue.v1.UniformRefusal
+	19, // 8: atlasqueue.v1.UniformRefusal.error:type_name -> google.rpc.Status
+	19, // 9: atlasqueue.v1.EnqueueResult.error:type_name -> google.rpc.Status
+	20, // 10: atlasqueue.v1.GetJobResponse.job:type_name -> atlasqueue.v1.Job
+	21, // 11: atlasqueue.v1.ListJobsRequest.state:type_name -> atlasqueue.v1.JobState
+	22, // 12: atlasqueue.v1.ListJobsRequest.created_after:type_name -> google.protobuf.Timestamp
+	22, // 13: atlasqueue.v1.ListJobsRequest.created_before:type_name -> google.protobuf.Timestamp
+	20, // 14: atlasqueue.v1.ListJobsResponse.jobs:type_name -> atlasqueue.v1.Job
+	21, // 15: atlasqueue.v1.CancelJobResponse.state:type_name -> atlasqueue.v1.JobState
+	21, // 16: atlasqueue.v1.CancelJobsRequest.state:type_name -> atlasqueue.v1.JobState
+	22, // 17: atlasqueue.v1.CancelJobsRequest.created_after:type_name -> google.protobuf.Timestamp
+	22, // 18: atlasqueue.v1.CancelJobsRequest.created_before:type_name -> google.protobuf.Timestamp
+	20, // 19: atlasqueue.v1.WatchJobResponse.job:type_name -> atlasqueue.v1.Job
+	0,  // 20: atlasqueue.v1.JobService.Enqueue:input_type -> atlasqueue.v1.EnqueueRequest
+	2,  // 21: atlasqueue.v1.JobService.EnqueueBatch:input_type -> atlasqueue.v1.EnqueueBatchRequest
+	8,  // 22: atlasqueue.v1.JobService.GetJob:input_type -> atlasqueue.v1.GetJobRequest
+	10, // 23: atlasqueue.v1.JobService.ListJobs:input_type -> atlasqueue.v1.ListJobsRequest
+	12, // 24: atlasqueue.v1.JobService.CancelJob:input_type -> atlasqueue.v1.CancelJobRequest
+	14, // 25: atlasqueue.v1.JobService.CancelJobs:input_type -> atlasqueue.v1.CancelJobsRequest
+	16, // 26: atlasqueue.v1.JobService.WatchJob:input_type -> atlasqueue.v1.WatchJobRequest
+	1,  // 27: atlasqueue.v1.JobService.Enqueue:output_type -> atlasqueue.v1.EnqueueResponse
+	4,  // 28: atlasqueue.v1.JobService.EnqueueBatch:output_type -> atlasqueue.v1.EnqueueBatchResponse
+	9,  // 29: atlasqueue.v1.JobService.GetJob:output_type -> atlasqueue.v1.GetJobResponse
+	11, // 30: atlasqueue.v1.JobService.ListJobs:output_type -> atlasqueue.v1.ListJobsResponse
+	13, // 31: atlasqueue.v1.JobService.CancelJob:output_type -> atlasqueue.v1.CancelJobResponse
+	15, // 32: atlasqueue.v1.JobService.CancelJobs:output_type -> atlasqueue.v1.CancelJobsResponse
+	17, // 33: atlasqueue.v1.JobService.WatchJob:output_type -> atlasqueue.v1.WatchJobResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_atlasqueue_v1_job_service_proto_init() }
@@ -1066,7 +1281,7 @@ func file_atlasqueue_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atlasqueue_v1_job_service_proto_rawDesc), len(file_atlasqueue_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,8 +50,8 @@ type JobServiceClient interface {
 	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	Enqueue(ctx context.Context, in *EnqueueRequest, opts ...grpc.CallOption) (*EnqueueResponse, error)
 	// Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-	// request; those of one queue are stored in one transaction. A call that fails as a whole may have
-	// stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+	// request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+	// whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
 	//
 	//	INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
 	EnqueueBatch(ctx context.Context, in *EnqueueBatchRequest, opts ...grpc.CallOption) (*EnqueueBatchResponse, error)
@@ -190,8 +190,8 @@ type JobServiceServer interface {
 	//	RESOURCE_EXHAUSTED  TOO_MANY_QUEUES.
 	Enqueue(context.Context, *EnqueueRequest) (*EnqueueResponse, error)
 	// Stores up to 10 000 jobs. Each job is judged on its own and has its own result, in the order of the
-	// request; those of one queue are stored in one transaction. A call that fails as a whole may have
-	// stored some of its queues: repeat it with the same ids. Only ids set by the client make that safe.
+	// request. They are stored in several transactions, of up to 1 000 jobs of one queue each. A call that fails as a
+	// whole may have stored some of them: repeat it with the same ids. Only ids set by the client make that safe.
 	//
 	//	INVALID_ARGUMENT    INVALID_FIELD for the call: no job or more than 10 000.
 	EnqueueBatch(context.Context, *EnqueueBatchRequest) (*EnqueueBatchResponse, error)
