@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
@@ -83,13 +83,28 @@ class Batcher(Generic[T, R]):
 
         Raises what the flush raised, Overloaded when too many rows wait, ShuttingDown after close.
         """
-        if self._closed:
-            raise ShuttingDown()
-        if self._pending_rows + len(items) > PENDING_ROWS_MAX:
-            raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
+        self._let_in(len(items))
         if len(items) == 1:
             return await self._add(items)
-        futures = [self._add(chunk) for chunk in self._chunks(items)]
+        return await self._all(self._chunks(items))
+
+    async def submit_cut(self, chunks: Iterable[Sequence[T]]) -> Sequence[R]:
+        """As submit, for items that the caller has cut into chunks of at most ROWS_MAX.
+
+        A chunk that is alone in its flight reaches the flush as it is.
+        """
+        chunks = list(chunks)
+        self._let_in(sum(map(len, chunks)))
+        return await self._all(chunks)
+
+    def _let_in(self, rows: int) -> None:
+        if self._closed:
+            raise ShuttingDown()
+        if self._pending_rows + rows > PENDING_ROWS_MAX:
+            raise Overloaded(f"{self._pending_rows} rows wait for a commit; repeat with backoff")
+
+    async def _all(self, chunks: Iterable[Sequence[T]]) -> Sequence[R]:
+        futures = [self._add(chunk) for chunk in chunks]
         answers: list[R] = []
         for outcome in await asyncio.gather(*futures, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -184,7 +199,7 @@ class Batcher(Generic[T, R]):
         return taken
 
     async def _flush_once(self, calls: Sequence[Waiting[T, R]]) -> None:
-        items = [item for chunk, _ in calls for item in chunk]
+        items = calls[0][0] if len(calls) == 1 else [item for chunk, _ in calls for item in chunk]
         self._observe(len(items))
         left_at = time.monotonic()
         try:

@@ -2,20 +2,25 @@
 
 A few jobs for which a worker of this process waits are leased in the same transaction: a commit less
 before their handlers start, and no NOTIFY.
+
+Many uniform jobs are stored by a statement that takes for granted that all ids are new, which it finds out for
+nothing. When one is not, nothing is stored, and they go the way of all others.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from atlasqueue_server.domain.batching import Batcher
+from atlasqueue_server.domain.batching import BESIDE_MIN, ROWS_MAX, Batcher
 from atlasqueue_server.domain.lease import Lane
 from atlasqueue_server.domain.queues import Queues, too_many_queues
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import AtlasQueueError, JobIdConflict, Overloaded
-from atlasqueue_server.model.jobs import Enqueued, NewJob
+from atlasqueue_server.model.jobs import Enqueued, NewJob, UniformJobs
 from atlasqueue_server.store import enqueue as store
 from atlasqueue_server.store.database import Database
 
@@ -23,6 +28,10 @@ from atlasqueue_server.store.database import Database
 ROUNDS_MAX = 5
 # So many jobs at most are leased in the transaction of their enqueue: their producers wait for the lease too.
 LEASED_AT_ONCE_MAX = 8
+# So many uniform jobs are worth a statement of their own; fewer had better share that of others.
+UNIFORM_MIN = BESIDE_MIN
+# Who repeats a batch repeats others: for so long after an id that existed, nobody takes it for granted that all are new.
+DOUBT_S = 10.0
 
 
 class Enqueuer:
@@ -41,6 +50,7 @@ class Enqueuer:
         self._queues = queues
         self._signals = signals
         self._free_lane = free_lane
+        self._doubt_until = -math.inf
         self._batcher: Batcher[NewJob, Enqueued] = Batcher(
             self._flush,
             size=lambda job: len(job.payload) + 100,
@@ -59,11 +69,27 @@ class Enqueuer:
             for job in jobs
         ]
 
+    async def enqueue_uniform(self, jobs: UniformJobs) -> dict[int, AtlasQueueError]:
+        """Stores many of them; by position: why one is not stored. Raises TooManyQueues: none is."""
+        self._journal.called_enqueue(len(jobs))
+        queue = jobs.shared.queue
+        if await self._queues.ensure({queue}):
+            raise too_many_queues(queue)
+        stored = await self._batcher.submit_cut(jobs.pieces(ROWS_MAX))
+        if stored.count(Enqueued.STORED) == len(stored):
+            return {}
+        found = ((at, _error(jobs[at], answer)) for at, answer in enumerate(stored))
+        return {at: error for at, error in found if error is not None}
+
     async def close(self) -> None:
         """Waits for the calls that were let in."""
         await self._batcher.close()
 
     async def _flush(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        if isinstance(jobs, UniformJobs):
+            if await self._store_all_new(jobs):
+                return [Enqueued.STORED] * len(jobs)
+            jobs = list(jobs)
         answers: dict[int, Enqueued] = {}
         todo: list[int] = list(range(len(jobs)))
         for _ in range(ROUNDS_MAX):
@@ -72,6 +98,16 @@ class Enqueuer:
             if not todo:
                 return [answers[i] for i in range(len(jobs))]
         raise Overloaded("too many calls enqueue the same ids at once; repeat with backoff")
+
+    async def _store_all_new(self, jobs: UniformJobs) -> bool:
+        if jobs.shared.run_at is not None or time.monotonic() < self._doubt_until:
+            return False
+        if not await store.enqueue_uniform_jobs_if_all_new(self._database, jobs):
+            self._doubt_until = time.monotonic() + DOUBT_S
+            return False
+        self._journal.enqueued(jobs.shared.queue, jobs, len(jobs), len(jobs))
+        self._signals.jobs_ready([jobs.shared.queue])
+        return True
 
     async def _store(self, jobs: Sequence[NewJob], todo: Sequence[int]) -> dict[int, Enqueued]:
         by_queue: dict[str, list[int]] = defaultdict(list)

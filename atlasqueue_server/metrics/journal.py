@@ -23,7 +23,14 @@ from prometheus_client import CollectorRegistry
 from atlasqueue_server.logs import log_verb
 from atlasqueue_server.metrics.families import SIZES, CounterFamily, HistogramFamily
 from atlasqueue_server.metrics.names import UNKNOWN, Names
-from atlasqueue_server.model.jobs import NewJob, Outcome, OutcomeKind, Reported, ReportStatus
+from atlasqueue_server.model.jobs import (
+    NewJob,
+    Outcome,
+    OutcomeKind,
+    Reported,
+    ReportStatus,
+    UniformJobs,
+)
 from atlasqueue_server.model.states import State, Verb
 from atlasqueue_server.store.lease import LeasedRow
 
@@ -151,7 +158,7 @@ class Journal:
     def enqueued(self, queue: str, jobs: Sequence[NewJob], new: int, asked: int) -> None:
         """Jobs of one commit, how many of them were new, and how many were asked for, ids that repeat too."""
         if new == len(jobs):
-            for kind, count in Counter(job.kind for job in jobs).items():
+            for kind, count in _kinds(jobs).items():
                 self._enqueued.inc(self.names.pair(queue, kind), count)
         elif new:
             # Which ones were new nobody has asked the database.
@@ -353,3 +360,10 @@ def trace_id(headers_json: str | None) -> str | None:
         return None
     parts = str(json.loads(headers_json).get("traceparent", "")).split("-")
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None
+
+
+def _kinds(jobs: Sequence[NewJob]) -> Mapping[str, int]:
+    """How many of each kind."""
+    if isinstance(jobs, UniformJobs):
+        return {jobs.shared.kind: len(jobs)}
+    return Counter(job.kind for job in jobs)

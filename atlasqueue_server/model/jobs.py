@@ -5,13 +5,18 @@ Those that come by the thousand are tuples, which cost a fifth of a frozen datac
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.model.states import State
+
+# Of an id in binary form.
+JOB_ID_BYTES = 16
 
 
 class NewJob(NamedTuple):
@@ -26,6 +31,45 @@ class NewJob(NamedTuple):
     run_at: datetime | None = None
     deadline_ms: int | None = None
     policy: RetryPolicy = NO_POLICY
+
+
+class UniformJobs(Sequence[NewJob]):
+    """Validated jobs that differ in id and payload only, kept in columns: thousands cost no object each.
+
+    Each of them is a NewJob for who asks for it.
+    """
+
+    __slots__ = ("job_ids", "payloads", "shared")
+
+    def __init__(self, shared: NewJob, job_ids: bytes, payloads: Sequence[bytes]) -> None:
+        """`job_ids`: JOB_ID_BYTES for each payload; of `shared` id and payload mean nothing."""
+        self.shared = shared
+        self.job_ids = job_ids
+        self.payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, at: int) -> NewJob: ...
+    @overload
+    def __getitem__(self, at: slice) -> UniformJobs: ...
+    def __getitem__(self, at: int | slice) -> NewJob | UniformJobs:
+        size = JOB_ID_BYTES
+        if isinstance(at, int):
+            at = range(len(self))[at]
+            job_id = str(uuid.UUID(bytes=self.job_ids[at * size : (at + 1) * size]))
+            return self.shared._replace(job_id=job_id, payload=self.payloads[at])
+        start, stop, step = at.indices(len(self))
+        if step != 1:
+            raise ValueError("only a run of jobs can be cut out")
+        return UniformJobs(
+            self.shared, self.job_ids[start * size : stop * size], self.payloads[start:stop]
+        )
+
+    def pieces(self, length: int) -> Iterator[UniformJobs]:
+        """The same jobs in runs of at most `length`."""
+        return (self[start : start + length] for start in range(0, len(self), length))
 
 
 class Enqueued(StrEnum):

@@ -10,11 +10,13 @@ from itertools import repeat
 
 import uuid_utils
 
-from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
+from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.domain.order import PRIORITIES
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.model.jobs import (
+    JOB_ID_BYTES,
     NO_ERROR,
     DeadLetterFilter,
     HeldJob,
@@ -23,11 +25,13 @@ from atlasqueue_server.model.jobs import (
     Outcome,
     OutcomeKind,
     QueuePolicy,
+    UniformJobs,
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import Checker, are_job_ids, is_job_id, is_name
 
+NIL_ID = bytes(JOB_ID_BYTES)
 # As their _make, which is a call in Python for each.
 _new_job_of = partial(tuple.__new__, NewJob)
 _outcome_of = partial(tuple.__new__, Outcome)
@@ -98,6 +102,38 @@ def new_job(check: Checker, job: job_pb2.NewJob) -> NewJob:
         if job.HasField("retry_policy")
         else NO_POLICY,
     )
+
+
+def uniform_jobs(at: str, told: job_service_pb2.UniformJobs) -> UniformJobs | InvalidField:
+    """Jobs that differ in id and payload only, or why none of them can be stored."""
+    check, of_shared = Checker(at), Checker(f"{at}shared.")
+    shared = new_job(of_shared, told.shared)
+    if told.shared.job_id or told.shared.payload:
+        check.refuse("shared", "must have neither job_id nor payload, which are each job's own")
+    payloads, job_ids = list(told.payloads), told.job_ids
+    if not payloads:
+        check.refuse("payloads", "must hold at least 1 item")
+    if len(job_ids) != JOB_ID_BYTES * len(payloads):
+        check.refuse("job_ids", f"must hold {JOB_ID_BYTES} bytes for each of the payloads")
+    if violations := [*of_shared.violations, *check.violations]:
+        return InvalidField(violations)
+    return UniformJobs(shared, job_ids, payloads)
+
+
+def unsound_of_uniform(at: str, jobs: UniformJobs) -> dict[int, InvalidField]:
+    """By position: why one of them is refused."""
+    found: dict[int, InvalidField] = {}
+    if NIL_ID in jobs.job_ids:
+        size = JOB_ID_BYTES
+        ids = (jobs.job_ids[i * size : (i + 1) * size] for i in range(len(jobs)))
+        for i in (i for i, job_id in enumerate(ids) if job_id == NIL_ID):
+            found[i] = InvalidField.of(f"{at}job_ids[{i}]", "must not be all zeros")
+    most = limits.PAYLOAD_BYTES_MAX
+    if max(map(len, jobs.payloads)) > most:
+        for i in (i for i, payload in enumerate(jobs.payloads) if len(payload) > most):
+            bound = f"must be at most {most} bytes, is {len(jobs.payloads[i])}"
+            found[i] = InvalidField.of(f"{at}payloads[{i}]", bound)
+    return found
 
 
 def _latest() -> datetime:

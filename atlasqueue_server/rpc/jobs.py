@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.cancel import Canceller
@@ -12,21 +11,12 @@ from atlasqueue_server.domain.enqueue import Enqueuer
 from atlasqueue_server.domain.jobs import Jobs, order_of
 from atlasqueue_server.domain.pages import PageToken
 from atlasqueue_server.domain.watch import Watcher
-from atlasqueue_server.model import limits
-from atlasqueue_server.model.errors import AtlasQueueError, InvalidField
-from atlasqueue_server.model.jobs import JobFilter, NewJob
+from atlasqueue_server.model.errors import InvalidField
+from atlasqueue_server.model.jobs import JobFilter
 from atlasqueue_server.model.states import OPEN
-from atlasqueue_server.rpc import convert_in, convert_out
+from atlasqueue_server.rpc import batch, convert_in, convert_out
 from atlasqueue_server.rpc.codes import STATES, STATES_IN
-from atlasqueue_server.rpc.errors import shortened, to_status
 from atlasqueue_server.rpc.validate import Checker
-
-# A batch of 10 000 refusals must fit into a message: the first ones are told in full, the others in short.
-REFUSALS_BYTES = 1 * limits.MIB
-# Others are served in between: 20 KiB of 10 000 refused jobs take a second.
-JUDGED_AT_ONCE = 250
-NAME_CHARS_SHOWN = 64
-ID_CHARS_SHOWN = 36
 
 
 class JobHandlers:
@@ -50,7 +40,7 @@ class JobHandlers:
         self, request: job_service_pb2.EnqueueRequest
     ) -> job_service_pb2.EnqueueResponse:
         """Stores one job."""
-        job = convert_in.sound_job(request.job) or _judge("job.", request.job)
+        job = convert_in.sound_job(request.job) or batch.judge("job.", request.job)
         if isinstance(job, InvalidField):
             raise job
         (error,) = await self._enqueuer.enqueue([job])
@@ -62,25 +52,7 @@ class JobHandlers:
         self, request: job_service_pb2.EnqueueBatchRequest
     ) -> job_service_pb2.EnqueueBatchResponse:
         """Stores many jobs, each judged on its own."""
-        Checker().count("jobs", len(request.jobs), 1, limits.BATCH_ITEMS_MAX)
-        judged = await _judged(request.jobs)
-        sound = [job for job in judged if isinstance(job, NewJob)]
-        errors = iter(await self._enqueuer.enqueue(sound) if sound else ())
-        response = job_service_pb2.EnqueueBatchResponse()
-        add = response.results.add
-        refusals = _Refusals()
-        for i, job in enumerate(judged):
-            if isinstance(job, NewJob):
-                error: AtlasQueueError | None = next(errors)
-                result = add(queue=job.queue, job_id=job.job_id)
-            else:
-                error, asked = job, request.jobs[i]
-                result = add(
-                    queue=asked.queue[:NAME_CHARS_SHOWN], job_id=asked.job_id[:ID_CHARS_SHOWN]
-                )
-            if error is not None:
-                await refusals.tell(result, error)
-        return response
+        return await batch.enqueue(self._enqueuer, request)
 
     async def get_job(
         self, request: job_service_pb2.GetJobRequest
@@ -144,24 +116,6 @@ class JobHandlers:
             yield job_service_pb2.WatchJobResponse(job=convert_out.job(job))
 
 
-class _Refusals:
-    """Those of one batch: the first ones are told in full, the others in short."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._count = 0
-
-    async def tell(self, result: job_service_pb2.EnqueueResult, error: AtlasQueueError) -> None:
-        """Writes an error into its result; lets others be served now and then."""
-        status = to_status(error)
-        status = status if self._bytes < REFUSALS_BYTES else shortened(status)
-        self._bytes += status.ByteSize()
-        result.error.CopyFrom(status)
-        self._count += 1
-        if not self._count % JUDGED_AT_ONCE:
-            await asyncio.sleep(0)
-
-
 def _named(
     request: job_service_pb2.GetJobRequest
     | job_service_pb2.CancelJobRequest
@@ -189,22 +143,3 @@ def _filter(
         if request.HasField("created_before")
         else None,
     )
-
-
-async def _judged(jobs: Sequence[job_pb2.NewJob]) -> list[NewJob | InvalidField]:
-    judged: list[NewJob | InvalidField] = []
-    for start in range(0, len(jobs), JUDGED_AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        some = jobs[start : start + JUDGED_AT_ONCE]
-        judged += convert_in.sound_jobs(some) or [
-            convert_in.sound_job(job) or _judge(f"jobs[{i}].", job)
-            for i, job in enumerate(some, start)
-        ]
-    return judged
-
-
-def _judge(at: str, job: job_pb2.NewJob) -> NewJob | InvalidField:
-    check = Checker(at)
-    new = convert_in.new_job(check, job)
-    return InvalidField(check.violations) if check.violations else new

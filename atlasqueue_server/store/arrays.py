@@ -6,8 +6,8 @@ array is encoded at once, in the binary format of arrays (src/backend/utils/adt/
 
     dimensions 1 │ has nulls │ element oid │ length │ lower bound 1 │ (size │ bytes)…   size −1: null
 
-but for ids, which arrive and leave as text: PostgreSQL reads their array literal faster than Python could
-turn each into bytes.
+but for ids that arrive as text: PostgreSQL reads their array literal faster than Python could turn each into
+bytes. Those of uniform jobs arrive as bytes, and stay so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _SMALLINT = struct.Struct(">ih")
 _INTEGER = struct.Struct(">ii")
 _BIGINT = struct.Struct(">iq")
 _NULL = b"\xff\xff\xff\xff"
+_UUID_SIZE = 16
+_UUID_PREFIX = struct.pack(">i", _UUID_SIZE)
 
 
 class Array:
@@ -43,6 +45,12 @@ class UuidArray(Array):
     """uuid[], as the text of an array literal."""
 
     oid = 2951
+
+
+class UuidBytesArray(Array):
+    """uuid[], in binary form."""
+
+    oid, element_oid = 2951, 2950
 
 
 class TextArray(Array):
@@ -78,6 +86,13 @@ class BigintArray(Array):
 def uuids(ids: Iterable[str]) -> UuidArray:
     """Canonical ids as uuid[]."""
     return UuidArray(("{" + ",".join(ids) + "}").encode())
+
+
+def uuids_of_bytes(ids: bytes) -> UuidBytesArray:
+    """Ids of 16 bytes, one after the other, as uuid[]."""
+    each = [ids[at : at + _UUID_SIZE] for at in range(0, len(ids), _UUID_SIZE)]
+    body = _UUID_PREFIX + _UUID_PREFIX.join(each) if each else b""
+    return UuidBytesArray(_header(UuidBytesArray.element_oid, len(each), nulls=False) + body)
 
 
 def texts(values: Sequence[str | None]) -> TextArray:
@@ -145,7 +160,15 @@ class _UuidArrayDumper(_ArrayDumper):
 
 def register(context: AdaptContext) -> None:
     """Teaches a connection these arrays."""
-    for kind in (UuidArray, TextArray, ByteaArray, SmallintArray, IntegerArray, BigintArray):
+    for kind in (
+        UuidArray,
+        UuidBytesArray,
+        TextArray,
+        ByteaArray,
+        SmallintArray,
+        IntegerArray,
+        BigintArray,
+    ):
         base = _UuidArrayDumper if kind is UuidArray else _ArrayDumper
         dumper = type(f"{kind.__name__}Dumper", (base,), {"oid": kind.oid})
         context.adapters.register_dumper(kind, dumper)

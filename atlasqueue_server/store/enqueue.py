@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlasqueue_server.model.jobs import Enqueued, NewJob
+from psycopg import errors
+
+from atlasqueue_server.model.jobs import Enqueued, NewJob, UniformJobs
 from atlasqueue_server.model.retry import NO_POLICY
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
@@ -50,6 +52,26 @@ async def enqueue_jobs_if_new(
         [("enqueue_jobs_if_new", _params(queue, jobs)) for queue, jobs in ordered]
     )
     return {queue: rows[0][0] for (queue, _), rows in zip(ordered, results, strict=True)}
+
+
+async def enqueue_uniform_jobs_if_all_new(database: Database, jobs: UniformJobs) -> bool:
+    """Stores jobs that are ready at once, in one transaction; False: one of their ids exists, and none is stored."""
+    shared = jobs.shared
+    params = {
+        "queue": shared.queue,
+        "kind": shared.kind,
+        "priority": shared.priority,
+        "headers": shared.headers_json,
+        "deadline_ms": shared.deadline_ms,
+        **shared.policy._asdict(),
+        "job_ids": arrays.uuids_of_bytes(jobs.job_ids),
+        "payloads": arrays.byteas(jobs.payloads),
+    }
+    try:
+        await database.run("enqueue_uniform_jobs_if_all_new", params)
+    except errors.UniqueViolation:
+        return False
+    return True
 
 
 async def enqueue_and_lease_jobs(

@@ -14,7 +14,8 @@ from benchmarks.harness.runner import Runner
 from benchmarks.own.context import Context, Live, Metrics
 from benchmarks.own.rows import CopyBatches, make_queue, preload
 
-BULK_IN_FLIGHT = 2
+BULK_IN_FLIGHT = 4
+COPY_CONNECTIONS = 2
 SLOTS = (256, 1, 8, 64)
 # Few slots work slowly; each run should take about as long as the others.
 SLOT_JOBS = {1: 0.02, 8: 0.15, 64: 0.6}
@@ -36,7 +37,7 @@ def enqueue(context: Context) -> dict[str, Measure]:
                 batches = CopyBatches(connection, jobs)
             meter = live.meter()
             meter.start()
-            batches.write(live.url, BULK_IN_FLIGHT)
+            batches.write(live.url, COPY_CONNECTIONS)
             return {"enqueue": meter.stop(jobs)}
 
     return {"EnqueueBatch": through_grpc, "raw COPY": by_copy}

@@ -20,7 +20,7 @@ class AtlasQueue:
 
     slots: int = 1024
     workers: int = 1
-    in_flight: int = 2
+    in_flight: int = 4
     server_arguments: str = ""
     name: str = "atlasqueue"
     settled_sql: str = (

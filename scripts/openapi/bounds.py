@@ -47,10 +47,11 @@ _ANYWHERE: dict[str, dict[str, Any]] = {
         "minimum": limits.BACKOFF_MULTIPLIER_MIN,
         "maximum": limits.BACKOFF_MULTIPLIER_MAX,
     },
-    "atlasqueue.v1.EnqueueBatchRequest.jobs": {
-        "minItems": 1,
-        "maxItems": limits.BATCH_ITEMS_MAX,
-    },
+    "atlasqueue.v1.EnqueueBatchRequest.jobs": {"maxItems": limits.BATCH_ITEMS_MAX},
+    "atlasqueue.v1.EnqueueBatchRequest.uniform": {"maxItems": limits.BATCH_ITEMS_MAX},
+    # In base64.
+    "atlasqueue.v1.UniformJobs.job_ids": {"minLength": 24},
+    "atlasqueue.v1.UniformJobs.payloads": {"minItems": 1, "maxItems": limits.BATCH_ITEMS_MAX},
     "atlasqueue.v1.Job.job_id": _ID,
 }
 

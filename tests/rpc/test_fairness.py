@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.model import limits
-from atlasqueue_server.rpc.jobs import JUDGED_AT_ONCE, JobHandlers
+from atlasqueue_server.rpc.batch import JUDGED_AT_ONCE
+from atlasqueue_server.rpc.jobs import JobHandlers
 
 
 async def test_others_are_served_while_a_batch_is_refused() -> None:

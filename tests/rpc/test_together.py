@@ -15,7 +15,7 @@ from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.model.jobs import NewJob
 from atlasqueue_server.rpc import convert_in
-from atlasqueue_server.rpc.jobs import _judge, _judged
+from atlasqueue_server.rpc.batch import judge, judged_jobs
 from atlasqueue_server.rpc.validate import NIL_UUID, Checker, are_job_ids, is_job_id
 
 ONE, OTHER = "01a21058-2a5a-75fc-81ce-e89cda5539bd", "9826c544-b8ca-47c1-9243-acf35ab1807f"
@@ -88,8 +88,8 @@ async def test_jobs_together_are_read_and_refused_as_one_by_one(
     asked: list[job_pb2.NewJob],
 ) -> None:
     with patch.object(limits, "PAYLOAD_BYTES_MAX", 2):
-        together = await _judged(job_service_pb2.EnqueueBatchRequest(jobs=asked).jobs)
-        alone = [_judge(f"jobs[{i}].", job) for i, job in enumerate(asked)]
+        together = await judged_jobs(job_service_pb2.EnqueueBatchRequest(jobs=asked).jobs)
+        alone = [judge(f"jobs[{i}].", job) for i, job in enumerate(asked)]
         sound = convert_in.sound_jobs(asked)
     assert list(map(_told, together)) == list(map(_told, alone))
     assert sound in ([], alone)

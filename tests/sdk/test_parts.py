@@ -30,6 +30,7 @@ from atlasqueue.jobs import (
     FailureCause,
     Job,
     JobState,
+    NewJob,
     RetryPolicy,
     job_from_proto,
     new_job_to_proto,
@@ -222,9 +223,9 @@ def test_a_child_process_draws_other_ids_than_its_parent() -> None:
 
 
 def test_batches_keep_their_bounds() -> None:
-    small = [job_pb2.NewJob(queue="q") for _ in range(BATCH_ITEMS + 1)]
+    small = [NewJob("q", "k") for _ in range(BATCH_ITEMS + 1)]
     assert [len(batch) for batch in batches(small)] == [BATCH_ITEMS, 1]
-    large = [job_pb2.NewJob(payload=b"x" * (BATCH_BYTES // 2)) for _ in range(3)]
+    large = [NewJob("q", "k", b"x" * (BATCH_BYTES // 2)) for _ in range(3)]
     assert [len(batch) for batch in batches(large)] == [1, 1, 1]
     assert list(batches([])) == []
 
@@ -279,10 +280,10 @@ def test_the_blocking_twins_are_up_to_date() -> None:
 
 
 def test_functions_before_enqueue_are_called_in_order() -> None:
-    def tenant(job: atlasqueue.NewJob) -> atlasqueue.NewJob:
+    def tenant(job: NewJob) -> NewJob:
         return replace(job, headers={**(job.headers or {}), "tenant": "ada"})
 
-    def checked(job: atlasqueue.NewJob) -> atlasqueue.NewJob:
+    def checked(job: NewJob) -> NewJob:
         assert job.headers == {"tenant": "ada"}
         raise PermissionError(job.kind)
 
@@ -291,7 +292,7 @@ def test_functions_before_enqueue_are_called_in_order() -> None:
         with pytest.raises(PermissionError, match="one"):
             client.enqueue("q", "one")
         with pytest.raises(PermissionError, match="many"):
-            client.enqueue_many([atlasqueue.NewJob("q", "many")])
+            client.enqueue_many([NewJob("q", "many")])
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_what_no_message_can_hold_is_named(
     given: dict[str, Any], kind: type[Exception], says: str
 ) -> None:
     """How it showed: an id as uuid.UUID was a "bad argument type for built-in operation"."""
-    job = replace(atlasqueue.NewJob("q", "k"), **given)
+    job = replace(NewJob("q", "k"), **given)
     with pytest.raises(kind, match=says):
         new_job_to_proto(job, job.job_id or "an id")
 

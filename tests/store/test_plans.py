@@ -38,7 +38,7 @@ HOT_TABLES = {
 }
 # What a busy server runs again and again.
 HOT = {
-    "enqueue_jobs_if_new", "classify_enqueued_jobs", "lease_jobs_if_ready",
+    "enqueue_jobs_if_new", "enqueue_uniform_jobs_if_all_new", "classify_enqueued_jobs", "lease_jobs_if_ready",
     *report.STATEMENTS.values(), "classify_reports", "extend_session_if_live", "extend_sessions_if_live",
     "reconcile_jobs_if_not_held", "save_checkpoints_if_fenced", "classify_held_jobs",
     "list_fences_of_sessions", "find_due_queues", "promote_jobs_if_leader",

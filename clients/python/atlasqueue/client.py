@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 
-from atlasqueue.batches import batches
+from atlasqueue.batches import Batch, batches
 from atlasqueue.calls import Calls
 from atlasqueue.channel import Tls
 from atlasqueue.errors import (
     AtlasQueueError,
     EnqueueManyError,
+    InvalidField,
     JobCancelled,
     JobDied,
     MessageTooLarge,
     Unavailable,
-    from_status,
 )
 from atlasqueue.ids import new_job_id
 from atlasqueue.jobs import (
@@ -136,30 +136,41 @@ class Client:
         errors: dict[int, AtlasQueueError] = {}
         if self._before_enqueue:
             jobs = map(self._seen, jobs)
-        messages = (new_job_to_proto(job, job.job_id or new_job_id()) for job in jobs)
-        for batch in batches(messages):
-            with producing(batch) as metadata:
-                request = job_service_pb2.EnqueueBatchRequest(jobs=batch)
-                try:
-                    response = self._calls.call(
-                        lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
-                    )
-                    results = response.results
-                except MessageTooLarge as error:
-                    if len(batch) > 1:
-                        raise
-                    # The transport refused it before the server could.
-                    errors[len(job_ids)] = error
-                    results = [job_service_pb2.EnqueueResult(job_id=batch[0].job_id)]
-            for result in results:
-                if result.HasField("error"):
-                    errors[len(job_ids)] = from_status(result.error)
-                job_ids.append(result.job_id)
+        for batch in batches(jobs):
+            found = self._enqueue_batch(batch)
+            errors.update((len(job_ids) + place, error) for place, error in found.items())
+            job_ids += batch.job_ids
             if progress is not None:
                 progress(len(job_ids))
         if errors:
             raise EnqueueManyError(errors, job_ids)
         return job_ids
+
+    def _enqueue_batch(self, batch: Batch) -> dict[int, AtlasQueueError]:
+        try:
+            try:
+                response = self._send(batch, batch.request())
+            except InvalidField:
+                response = None
+            if response is None or not batch.was_understood(response):
+                # A server that is older than uniform jobs has passed them over.
+                response = self._send(batch, batch.request(apart=True))
+        except MessageTooLarge as error:
+            if len(batch) > 1:
+                raise
+            # The transport refused it before the server could.
+            return {0: error}
+        return batch.errors(response)
+
+    def _send(
+        self, batch: Batch, request: job_service_pb2.EnqueueBatchRequest
+    ) -> job_service_pb2.EnqueueBatchResponse:
+        bodies = [*request.jobs, *(uniform.shared for uniform in request.uniform)]
+        with producing(bodies, len(batch)) as metadata:
+            response: job_service_pb2.EnqueueBatchResponse = self._calls.call(
+                lambda stubs: stubs.jobs.EnqueueBatch, request, metadata
+            )
+            return response
 
     def get(self, job_id: str, *, queue: str = "") -> Job:
         """Reads a job. Raises JobNotFound, JobIdAmbiguous."""

