@@ -42,10 +42,11 @@ class Held:
     def add(self, jobs: Iterable[JobContext]) -> None:
         """Jobs have arrived."""
         with self._lock:
-            for job in jobs:
-                self._jobs[job.fence] = job
-                self._last_fence = max(self._last_fence, job.fence)
-                if self._uncertain:
+            arrived = {job.fence: job for job in jobs}
+            self._jobs |= arrived
+            self._last_fence = max(self._last_fence, max(arrived, default=0))
+            if self._uncertain:
+                for job in arrived.values():
                     job.lease_state = LeaseState.UNCERTAIN
             self._note_arrival()
 

@@ -15,6 +15,8 @@ from atlasqueue_worker.outcomes import Cancel, Release, cut_text
 
 CHECKPOINT_BYTES_MAX = 64 * 1024
 NOTE_BYTES_MAX = 1024
+# Of an id in a column.
+ID_BYTES = 16
 
 
 class LeaseState(StrEnum):
@@ -31,6 +33,32 @@ T = TypeVar("T")
 
 # Guards what few jobs ever need (a thread that waits, progress to tell), so that no job pays for its own.
 _rarely = threading.Lock()
+
+
+class _Sort:
+    """What the jobs of a sort have in common: all but id, fence and payload. One that came alone is a sort by itself."""
+
+    __slots__ = (
+        "attempt", "checkpoint", "crashes", "deliveries", "ends_at", "headers", "kind", "max_attempts", "priority",
+        "queue",
+    )  # fmt: skip
+
+    def __init__(self, leased: worker_service_pb2.LeasedJob) -> None:
+        self.queue = leased.queue
+        self.kind = leased.kind
+        headers = leased.headers
+        self.headers: dict[str, str] = dict(headers) if headers else {}
+        self.priority = leased.priority
+        self.attempt = leased.attempt
+        self.crashes = leased.crashes
+        self.deliveries = leased.deliveries
+        self.max_attempts = leased.max_attempts
+        self.checkpoint: bytes | None = leased.checkpoint or None
+        self.ends_at: float | None = None
+        if leased.HasField("deadline_time_left"):
+            # The server's words for how long; a local monotonic clock only counts it down.
+            left = leased.deadline_time_left.ToTimedelta()
+            self.ends_at = time.monotonic() + left.total_seconds()
 
 
 class JobContext:
@@ -53,47 +81,31 @@ class JobContext:
         "_cancelled",
         "_cancelled_async",
         "_cancelled_sync",
-        "_ends_at",
+        "_job_id",
         "_loop",
+        "_sort",
         "_stop",
         "_told",
-        "attempt",
-        "checkpoint",
-        "crashes",
-        "deliveries",
         "draining",
         "fence",
-        "headers",
-        "job_id",
-        "kind",
+        "id_bytes",
         "lease_state",
-        "max_attempts",
         "payload",
-        "priority",
-        "queue",
     )
 
     def __init__(self, leased: worker_service_pb2.LeasedJob) -> None:
-        self.queue = leased.queue
-        self.job_id = leased.job_id
-        self.fence = leased.fence
-        self.kind = leased.kind
-        self.payload = leased.payload
-        headers = leased.headers
-        self.headers: dict[str, str] = dict(headers) if headers else {}
-        self.priority = leased.priority
-        self.attempt = leased.attempt
-        self.crashes = leased.crashes
-        self.deliveries = leased.deliveries
-        self.max_attempts = leased.max_attempts
-        self.checkpoint: bytes | None = leased.checkpoint or None
+        self._begin(_Sort(leased), leased.job_id, None, leased.fence, leased.payload)
+
+    def _begin(
+        self, sort: _Sort, job_id: str | None, id_bytes: bytes | None, fence: int, payload: bytes
+    ) -> None:
+        self._sort = sort
+        self._job_id = job_id
+        # Of a job that came in a column, and is reported in one.
+        self.id_bytes = id_bytes
+        self.fence = fence
+        self.payload = payload
         self.lease_state = LeaseState.CERTAIN
-        self._ends_at: float | None = None
-        if leased.HasField("deadline_time_left"):
-            # The server's words for how long; a local monotonic clock only counts it down.
-            self._ends_at = (
-                time.monotonic() + leased.deadline_time_left.ToTimedelta().total_seconds()
-            )
         # Asked to stop by a drain: the job goes back. By a cancel or a lost lease: it does not.
         self.draining = False
         self._cancelled = False
@@ -103,6 +115,61 @@ class JobContext:
         self._stop: Callable[[JobContext], None] | None = None
         self._told: dict[str, Any] | None = None
 
+    @property
+    def job_id(self) -> str:
+        """The id in canonical text form."""
+        if self._job_id is None:
+            digits = (self.id_bytes or b"").hex()
+            self._job_id = (
+                f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+            )
+        return self._job_id
+
+    @property
+    def queue(self) -> str:
+        """As enqueued."""
+        return self._sort.queue
+
+    @property
+    def kind(self) -> str:
+        """As enqueued."""
+        return self._sort.kind
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As enqueued; a copy, for other jobs may have them in common."""
+        return dict(self._sort.headers)
+
+    @property
+    def priority(self) -> int:
+        """As enqueued."""
+        return self._sort.priority
+
+    @property
+    def attempt(self) -> int:
+        """Attempts that failed before this run."""
+        return self._sort.attempt
+
+    @property
+    def crashes(self) -> int:
+        """Leases of the job that were lost."""
+        return self._sort.crashes
+
+    @property
+    def deliveries(self) -> int:
+        """Leases so far, this one included."""
+        return self._sort.deliveries
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts may fail in all."""
+        return self._sort.max_attempts
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """The newest that an earlier run saved; None without one."""
+        return self._sort.checkpoint
+
     def json(self) -> Any:
         """The payload, read as JSON. Raises ValueError when it is none."""
         return json.loads(self.payload)
@@ -110,7 +177,8 @@ class JobContext:
     @property
     def time_left(self) -> float | None:
         """Seconds until the job's deadline; None without one."""
-        return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
+        ends_at = self._sort.ends_at
+        return None if ends_at is None else max(0.0, ends_at - time.monotonic())
 
     @property
     def cancelled(self) -> bool:
@@ -211,6 +279,19 @@ class JobContext:
             self._cancelled_async.set()
         if self._stop is not None:
             self._stop(self)
+
+
+def leased_together(uniform: worker_service_pb2.UniformLeases) -> list[JobContext]:
+    """The jobs of a sort, in their order."""
+    sort, ids = _Sort(uniform.shared), uniform.job_ids
+    jobs: list[JobContext] = []
+    for at, fence, payload in zip(
+        range(0, len(ids), ID_BYTES), uniform.fences, uniform.payloads, strict=True
+    ):
+        job = JobContext.__new__(JobContext)
+        job._begin(sort, None, ids[at : at + ID_BYTES], fence, payload)
+        jobs.append(job)
+    return jobs
 
 
 def unless_drained(job: JobContext, ending: T) -> T | Release:

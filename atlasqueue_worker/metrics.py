@@ -119,9 +119,9 @@ class WorkerMetrics(Collector):
 
         return counted
 
-    def answered(self, status: int) -> None:
-        """A report was answered."""
-        self._answers[status] += 1
+    def answered(self, status: int, outcomes: int = 1) -> None:
+        """So many outcomes of a report were answered with `status`."""
+        self._answers[status] += outcomes
 
     def _sum_up(self, pair: Pair) -> None:
         runs, self._runs[pair] = self._runs[pair], []

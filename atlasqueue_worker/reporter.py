@@ -48,13 +48,19 @@ REFUSED = "OutcomeRefused"
 JobOutcome = worker_service_pb2.JobOutcome
 # A job, and what is told of it, as in a Report.
 Ending = tuple[JobContext, JobOutcome | None]
+# Jobs that have completed without a result, by queue.
+Columns = dict[str, list[JobContext]]
 COMPLETE = worker_service_pb2.Complete()
 
 log = structlog.get_logger("atlasqueue.worker")
 
 
 class Reporter:
-    """Sends outcomes. `on_answer` gets each job with its outcome and the result for it, once."""
+    """Sends outcomes.
+
+    `on_answer` gets each job with its outcome and the result for it, once; `on_completed` instead those that the
+    server has completed and has no more to say of.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Reporter:
         session: Session,
         held: Held,
         on_answer: Callable[[JobContext, JobOutcome | None, worker_service_pb2.ReportResult], None],
+        on_completed: Callable[[Sequence[JobContext]], None],
         slots: int = 1,
     ) -> None:
         self._servers = list(servers)
@@ -70,6 +77,7 @@ class Reporter:
         self._session = session
         self._held = held
         self._on_answer = on_answer
+        self._on_completed = on_completed
         self._beside_min = max(BESIDE_MIN, min(BESIDE_MAX, slots // 4))
         self._current = 0
         self._channel: grpc.aio.Channel | None = None
@@ -128,20 +136,16 @@ class Reporter:
             taken.append(self._pending.popleft())
         return taken
 
-    def _request(self, endings: Sequence[Ending]) -> worker_service_pb2.ReportRequest:
-        request = worker_service_pb2.ReportRequest(session_id=self._session.named()[0])
-        add = request.outcomes.add
-        for job, outcome in endings:
-            if outcome is None:
-                add(queue=job.queue, job_id=job.job_id, fence=job.fence, complete=COMPLETE)
-            else:
-                add(queue=job.queue, job_id=job.job_id, fence=job.fence).MergeFrom(outcome)
-        return request
-
     async def _send(self, endings: Sequence[Ending]) -> None:
+        """Sends these until they are answered."""
+        await self._send_sorted(*_sorted(endings))
+
+    async def _send_sorted(self, alone: Sequence[Ending], columns: Columns) -> None:
+        """Jobs one by one, and in columns by queue those that have completed without a result."""
+        endings = [*alone, *((job, None) for jobs in columns.values() for job in jobs)]
         backoff = Backoff(first=0.05, longest=2.0)
         while True:
-            request = self._request(endings)
+            request = _request(self._session.named()[0], alone, columns)
             channel = self._connected()
             call = self._call
             try:
@@ -149,6 +153,10 @@ class Reporter:
                 break
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
+            if columns and isinstance(failure, InvalidField):
+                # One of them may be refused, or the server be older than columns: one by one it says which.
+                await self._send_sorted(endings, {})
+                return
             if not isinstance(failure, Unavailable | DeadlineExceeded):
                 await self._refused(endings, failure)
                 return
@@ -156,9 +164,29 @@ class Reporter:
             if len(self._servers) > 1 or not isinstance(failure, DatabaseUnavailable | Overloaded):
                 self._leave(channel)
             await asyncio.sleep(backoff.next_delay())
-        self._held.remove([job.fence for job, _ in endings])
-        for (job, outcome), result in zip(endings, response.results, strict=True):
+        if len(response.completed) < len(columns):
+            # The server is older than columns, and has passed them over.
+            self._answered(alone, {}, response)
+            await self._send_sorted(endings[len(alone) :], {})
+        else:
+            self._answered(alone, columns, response)
+
+    def _answered(
+        self,
+        alone: Sequence[Ending],
+        columns: Columns,
+        response: worker_service_pb2.ReportResponse,
+    ) -> None:
+        self._held.remove([job.fence for job, _ in alone])
+        for (job, outcome), result in zip(alone, response.results, strict=True):
             self._on_answer(job, outcome, result)
+        for jobs, of_queue in zip(columns.values(), response.completed, strict=False):
+            self._held.remove([job.fence for job in jobs])
+            others = {result.fence: result for result in of_queue.others}
+            for job in jobs if others else ():
+                if job.fence in others:
+                    self._on_answer(job, None, others[job.fence])
+            self._on_completed([job for job in jobs if job.fence not in others] if others else jobs)
 
     async def _refused(self, endings: Sequence[Ending], failure: AtlasQueueError) -> None:
         """One bad outcome takes no other with it: halves are sent again, and a single one as a failure."""
@@ -169,8 +197,8 @@ class Reporter:
             return
         if len(endings) > 1:
             middle = len(endings) // 2
-            await self._send(endings[:middle])
-            await self._send(endings[middle:])
+            await self._send_sorted(endings[:middle], {})
+            await self._send_sorted(endings[middle:], {})
             return
         ((job, outcome),) = endings
         if outcome is None or outcome.fail.error.type != REFUSED:
@@ -201,3 +229,34 @@ class Reporter:
         closing = asyncio.create_task(channel.close(grace=CALL_TIMEOUT_S))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+def _sorted(endings: Sequence[Ending]) -> tuple[list[Ending], Columns]:
+    """What goes one by one, and what goes in columns: the jobs that came in some, and returned nothing."""
+    alone: list[Ending] = []
+    columns: Columns = {}
+    for ending in endings:
+        job, outcome = ending
+        if outcome is not None or job.id_bytes is None:
+            alone.append(ending)
+        elif (of_queue := columns.get(job.queue)) is not None:
+            of_queue.append(job)
+        else:
+            columns[job.queue] = [job]
+    return alone, columns
+
+
+def _request(
+    session_id: int, alone: Sequence[Ending], columns: Columns
+) -> worker_service_pb2.ReportRequest:
+    request = worker_service_pb2.ReportRequest(session_id=session_id)
+    add = request.outcomes.add
+    for job, outcome in alone:
+        if outcome is None:
+            add(queue=job.queue, job_id=job.job_id, fence=job.fence, complete=COMPLETE)
+        else:
+            add(queue=job.queue, job_id=job.job_id, fence=job.fence).MergeFrom(outcome)
+    for queue, jobs in columns.items():
+        ids = b"".join([job.id_bytes or b"" for job in jobs])
+        request.completed.add(queue=queue, job_ids=ids, fences=[job.fence for job in jobs])
+    return request

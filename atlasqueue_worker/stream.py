@@ -15,7 +15,7 @@ from atlasqueue.errors import InvalidField, SessionLost, SessionSuperseded, from
 from atlasqueue.retry import Backoff
 from atlasqueue.v1 import worker_service_pb2, worker_service_pb2_grpc
 from atlasqueue_worker.held import Held
-from atlasqueue_worker.job import JobContext
+from atlasqueue_worker.job import JobContext, leased_together
 from atlasqueue_worker.session import Session
 
 # A stream without an event for so many pings' time is dead; with pings each 5 s, after 12.5 s.
@@ -133,6 +133,7 @@ class Stream:
         session_id, epoch = self._session.next_epoch()
         request = worker_service_pb2.LeaseRequest()
         request.CopyFrom(self._terms)
+        request.uniform = True
         if session_id:
             request.session_id = session_id
             request.epoch = epoch
@@ -157,6 +158,8 @@ class Stream:
         match event.WhichOneof("event"):
             case "leased_jobs":
                 jobs = [JobContext(leased) for leased in event.leased_jobs.jobs]
+                for uniform in event.leased_jobs.uniform:
+                    jobs += leased_together(uniform)
                 self._held.add(jobs)
                 self._on_jobs(jobs)
             case "session_opened":

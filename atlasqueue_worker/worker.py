@@ -112,7 +112,9 @@ class Worker:
         self._superseded = False
         self._session = Session()
         self.held = Held()
-        self.reporter = Reporter(addresses, tls, self._session, self.held, self._answered, slots)
+        self.reporter = Reporter(
+            addresses, tls, self._session, self.held, self._answered, self._were_completed, slots
+        )
         self._metrics = metrics
         report: Report = self.reporter.report
         dresses: list[Dress] = []
@@ -255,6 +257,11 @@ class Worker:
     def _be_superseded(self) -> None:
         self._superseded = True
         self._stopping.set()
+
+    def _were_completed(self, jobs: Sequence[JobContext]) -> None:
+        if self._metrics is not None:
+            self._metrics.answered(worker_service_pb2.REPORT_STATUS_APPLIED, len(jobs))
+        self.completed += len(jobs)
 
     def _answered(
         self, job: JobContext, outcome: JobOutcome | None, result: worker_service_pb2.ReportResult

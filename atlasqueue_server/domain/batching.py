@@ -46,6 +46,11 @@ BYTES_MAX = 8 * 1024 * 1024
 PENDING_ROWS_MAX = 100_000
 
 
+def joined(chunks: Sequence[Sequence[T]]) -> Sequence[T]:
+    """All items of these."""
+    return [item for chunk in chunks for item in chunk]
+
+
 class Batcher(Generic[T, R]):
     """Gathers items of concurrent calls and hands them to `flush`, at most `flights` at a time."""
 
@@ -55,12 +60,14 @@ class Batcher(Generic[T, R]):
         *,
         size: Callable[[T], int],
         flights: int = 3,
+        join: Callable[[Sequence[Sequence[T]]], Sequence[T]] = joined,
         gather_s: Callable[[], float] | None = None,
         observe: Callable[[int], None] = lambda rows: None,
         verb: str = "",
     ) -> None:
         self._flush = flush
         self._size = size
+        self._join = join
         self._gather_s = gather_s
         self._enough = asyncio.Event()
         self._shared_s = 0.0
@@ -88,14 +95,12 @@ class Batcher(Generic[T, R]):
             return await self._add(items)
         return await self._all(self._chunks(items))
 
-    async def submit_cut(self, chunks: Iterable[Sequence[T]]) -> Sequence[R]:
-        """As submit, for items that the caller has cut into chunks of at most ROWS_MAX.
-
-        A chunk that is alone in its flight reaches the flush as it is.
-        """
-        chunks = list(chunks)
-        self._let_in(sum(map(len, chunks)))
-        return await self._all(chunks)
+    async def submit_column(self, items: Sequence[T]) -> Sequence[R]:
+        """As submit, for items whose slices are worth keeping as they are: they reach the flush so."""
+        self._let_in(len(items))
+        return await self._all(
+            items[start : start + ROWS_MAX] for start in range(0, len(items), ROWS_MAX)
+        )
 
     def _let_in(self, rows: int) -> None:
         if self._closed:
@@ -199,7 +204,8 @@ class Batcher(Generic[T, R]):
         return taken
 
     async def _flush_once(self, calls: Sequence[Waiting[T, R]]) -> None:
-        items = calls[0][0] if len(calls) == 1 else [item for chunk, _ in calls for item in chunk]
+        chunks = [chunk for chunk, _ in calls]
+        items = chunks[0] if len(chunks) == 1 else self._join(chunks)
         self._observe(len(items))
         left_at = time.monotonic()
         try:

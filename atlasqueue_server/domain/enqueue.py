@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from atlasqueue_server.domain.batching import BESIDE_MIN, ROWS_MAX, Batcher
+from atlasqueue_server.domain.batching import BESIDE_MIN, Batcher
 from atlasqueue_server.domain.lease import Lane
 from atlasqueue_server.domain.queues import Queues, too_many_queues
 from atlasqueue_server.domain.signals import Signals
@@ -75,7 +75,7 @@ class Enqueuer:
         queue = jobs.shared.queue
         if await self._queues.ensure({queue}):
             raise too_many_queues(queue)
-        stored = await self._batcher.submit_cut(jobs.pieces(ROWS_MAX))
+        stored = await self._batcher.submit_column(jobs)
         if stored.count(Enqueued.STORED) == len(stored):
             return {}
         found = ((at, _error(jobs[at], answer)) for at, answer in enumerate(stored))

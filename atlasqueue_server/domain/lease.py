@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,13 @@ from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.errors import Unavailable
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.lease import LeasedRow, LeaseOrder, SeqWindow, lease_jobs_if_ready
+from atlasqueue_server.store.lease import (
+    LeasedRow,
+    LeaseOrder,
+    SeqWindow,
+    lease_jobs_if_ready,
+    wire_bytes,
+)
 from atlasqueue_server.store.report import bury_lost_bodies
 
 BATCH_MAX = 1000
@@ -282,14 +288,13 @@ class Lane:
     def _deal(self, asked: Mapping[OpenSession, int], rows: list[LeasedRow]) -> None:
         now = time.monotonic()
         self._journal.leased(self.queue, rows)
-        wire_bytes = sum(row.wire_bytes for row in rows)
-        most = min(max(1, BATCH_BYTES * len(rows) // wire_bytes), BATCH_MAX)
+        in_all = wire_bytes(rows)
+        most = min(max(1, BATCH_BYTES * len(rows) // in_all), BATCH_MAX)
         self._batch = min(most, max(BATCH_MIN, 2 * len(rows)))
-        by_session: dict[int, list[LeasedRow]] = defaultdict(list)
-        for row in rows:
-            self._watermarks[row.priority].record(now, row.seq)
-            if row.kind is not None:
-                by_session[row.session_id].append(row)
+        for priority in {row.priority for row in rows}:
+            seqs = (row.seq for row in rows if row.priority == priority)
+            self._watermarks[priority].record(now, max(seqs))
+        by_session = _by_session(asked, [row for row in rows if row.kind is not None])
         for session, slots in asked.items():
             # Two that wait may be of one session: each gets no more than it asked for.
             of_session = by_session[session.session_id]
@@ -298,5 +303,16 @@ class Lane:
                 self._give_back(self.queue, leased)
             elif leased:
                 self._rotate(session)
-                session.fences.update(row.fence for row in leased)
-                session.push(JobsLeased(self.queue, leased, wire_bytes))
+                session.fences.update([row.fence for row in leased])
+                session.push(JobsLeased(self.queue, leased, in_all))
+
+
+def _by_session(
+    asked: Mapping[OpenSession, int], rows: list[LeasedRow]
+) -> dict[int, list[LeasedRow]]:
+    if len(asked) == 1:
+        return {next(iter(asked)).session_id: rows}
+    by_session: dict[int, list[LeasedRow]] = {session.session_id: [] for session in asked}
+    for row in rows:
+        by_session[row.session_id].append(row)
+    return by_session

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Final, cast
 
-from atlasqueue_server.domain.batching import Batcher
+from atlasqueue_server.domain.batching import Batcher, joined
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
 from atlasqueue_server.model.errors import Overloaded
-from atlasqueue_server.model.jobs import Outcome, OutcomeKind, Reported, ReportStatus
+from atlasqueue_server.model.jobs import (
+    CompletedJobs,
+    Outcome,
+    OutcomeKind,
+    Reported,
+    ReportStatus,
+)
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import report as store
 from atlasqueue_server.store.database import Database
@@ -21,6 +27,7 @@ from atlasqueue_server.store.database import Database
 ROUNDS_MAX = 5
 
 APPLIED: Final = {state: Reported(ReportStatus.APPLIED, state) for state in State}
+COMPLETED: Final = APPLIED[State.SUCCEEDED]
 _JOB_ID: Final = attrgetter("job_id")
 
 Groups = Mapping[tuple[str, OutcomeKind], Sequence[Outcome]]
@@ -40,6 +47,7 @@ class Reporter:
         self._signals = signals
         self._batcher: Batcher[Outcome, Reported] = Batcher(
             self._flush,
+            join=_joined,
             size=lambda o: len(o.result or b"") + 200,
             observe=self._journal.committed_reports,
             verb="report",
@@ -50,17 +58,37 @@ class Reporter:
         self._journal.called_report(len(outcomes))
         return await self._batcher.submit(outcomes)
 
+    async def complete(self, jobs: CompletedJobs) -> Sequence[Reported]:
+        """The same for completes without a result, which come by the thousand."""
+        self._journal.called_report(len(jobs))
+        return await self._batcher.submit_column(jobs)
+
     async def close(self) -> None:
         """Waits for the calls that were let in."""
         await self._batcher.close()
 
     async def _flush(self, outcomes: Sequence[Outcome]) -> list[Reported]:
+        if isinstance(outcomes, CompletedJobs):
+            if len(set(outcomes.fences)) == len(outcomes):
+                return await self._complete(outcomes)
+            outcomes = list(outcomes)
         answers: list[Reported | None] = [None] * len(outcomes)
         for indices in by_distinct_fences(outcomes):
             settled = await self._settle([outcomes[i] for i in indices])
             for i in indices:
                 answers[i] = settled[outcomes[i].fence]
         return cast(list[Reported], answers)
+
+    async def _complete(self, jobs: CompletedJobs) -> list[Reported]:
+        moved = await store.complete_jobs_if_fenced(self._database, jobs)
+        self._journal.completed(jobs, moved)
+        if self._signals.moved:
+            self._tell_moved(jobs, set(moved))
+        if len(moved) == len(jobs):
+            return [COMPLETED] * len(jobs)
+        settled = dict.fromkeys(moved, COMPLETED)
+        settled |= await self._settle([o for o in jobs if o.fence not in settled])
+        return [settled[fence] for fence in jobs.fences]
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> dict[int, Reported]:
         """The answer for each of these fences, which are distinct."""
@@ -108,9 +136,20 @@ class Reporter:
             }
         )
         if self._signals.moved:
-            for outcome in chain.from_iterable(groups.values()):
-                if outcome.fence in moved:
-                    self._signals.job_moved(outcome.job_id)
+            self._tell_moved(chain.from_iterable(groups.values()), moved)
+
+    def _tell_moved(self, outcomes: Iterable[Outcome], moved: Container[int]) -> None:
+        for outcome in outcomes:
+            if outcome.fence in moved:
+                self._signals.job_moved(outcome.job_id)
+
+
+def _joined(chunks: Sequence[Sequence[Outcome]]) -> Sequence[Outcome]:
+    """All of these; completes without a result stay columns."""
+    completed = [chunk for chunk in chunks if isinstance(chunk, CompletedJobs)]
+    if len(completed) == len(chunks) and len({each.queue for each in completed}) == 1:
+        return CompletedJobs.joined(completed)
+    return joined(chunks)
 
 
 def by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:

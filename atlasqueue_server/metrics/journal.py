@@ -24,6 +24,7 @@ from atlasqueue_server.logs import log_verb
 from atlasqueue_server.metrics.families import SIZES, CounterFamily, HistogramFamily
 from atlasqueue_server.metrics.names import UNKNOWN, Names
 from atlasqueue_server.model.jobs import (
+    CompletedJobs,
     NewJob,
     Outcome,
     OutcomeKind,
@@ -227,13 +228,7 @@ class Journal:
             if debug:
                 self._log_moved(queue, VERBS[verb], outcomes, moved)
             if verb is OutcomeKind.COMPLETE:
-                # The path that comes by the thousand.
-                runs = Counter(map(self._runs.pop, fences, repeat(ELSEWHERE)))
-                for run, count in runs.items():
-                    pair = self.names.pair(queue, run.kind)
-                    self._completed.inc(pair, count)
-                    if run.at is not None:
-                        self._run.observe(pair, now - run.at, count)
+                self._count_completed(queue, fences, now)
                 continue
             for fence in fences:
                 run = self._runs.pop(fence, ELSEWHERE)
@@ -241,6 +236,21 @@ class Journal:
                 if run.at is not None:
                     self._run.observe(pair, now - run.at)
                 self._count_ended(pair, verb, moved[fence])
+
+    def completed(self, jobs: CompletedJobs, moved: Sequence[int]) -> None:
+        """Completes without a result of one commit, and the fences of those that moved."""
+        if _log.isEnabledFor(logging.DEBUG):
+            states = dict.fromkeys(moved, State.SUCCEEDED)
+            self._log_moved(jobs.queue, Verb.COMPLETE, jobs, states)
+        self._count_completed(jobs.queue, moved, time.monotonic())
+
+    def _count_completed(self, queue: str, fences: Iterable[int], now: float) -> None:
+        runs = Counter(map(self._runs.pop, fences, repeat(ELSEWHERE)))
+        for run, count in runs.items():
+            pair = self.names.pair(queue, run.kind)
+            self._completed.inc(pair, count)
+            if run.at is not None:
+                self._run.observe(pair, now - run.at, count)
 
     def _count_ended(self, pair: tuple[str, str], verb: OutcomeKind, state: State) -> None:
         if state is State.DEAD:

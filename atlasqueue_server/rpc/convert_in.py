@@ -18,6 +18,7 @@ from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.model.jobs import (
     JOB_ID_BYTES,
     NO_ERROR,
+    CompletedJobs,
     DeadLetterFilter,
     HeldJob,
     JobError,
@@ -232,6 +233,21 @@ def outcomes(check: Checker, told: Iterable[worker_service_pb2.JobOutcome]) -> l
     if len({outcome.fence for outcome in given}) < len(given):
         check.once("outcomes", (outcome.fence for outcome in given))
     return given
+
+
+def completed_jobs(
+    check: Checker, at: str, told: worker_service_pb2.CompletedJobs
+) -> CompletedJobs:
+    """Jobs of a queue that have succeeded without a result."""
+    fences, job_ids = list(told.fences), told.job_ids
+    check.name(f"{at}.queue", told.queue)
+    if not fences:
+        check.refuse(f"{at}.fences", "must hold at least 1 item")
+    elif min(fences) < 1:
+        check.refuse(f"{at}.fences", f"must be 1 to {limits.INT64_MAX} each")
+    if len(job_ids) != JOB_ID_BYTES * len(fences):
+        check.refuse(f"{at}.job_ids", f"must hold {JOB_ID_BYTES} bytes for each of the fences")
+    return CompletedJobs(told.queue, job_ids, fences)
 
 
 def _sound_completes(told: Sequence[worker_service_pb2.JobOutcome]) -> list[Outcome]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.jobs import (
+    CompletedJobs,
     Depth,
     Failure,
     Job,
@@ -19,6 +22,7 @@ from atlasqueue_server.model.jobs import (
     Outcome,
     Queue,
     Reported,
+    ReportStatus,
     Session,
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
@@ -148,6 +152,38 @@ def leased_job(
     return leased
 
 
+# Fewer jobs of a sort gain nothing.
+UNIFORM_MIN = 16
+# What jobs of a sort have in common.
+_SORT = attrgetter(
+    "kind", "priority", "attempt", "crashes", "deliveries", "max_attempts", "headers_json",
+    "deadline_at", "deadline_ms", "checkpoint",
+)  # fmt: skip
+
+
+def leased_jobs(
+    queue: str, rows: Sequence[LeasedRow], message: worker_service_pb2.LeasedJobs
+) -> None:
+    """Leased jobs on the wire, for who reads columns: many of a sort share all but id, fence and payload."""
+    sorts: dict[object, list[LeasedRow]] = defaultdict(list)
+    for sort, row in zip(map(_SORT, rows), rows, strict=True):
+        sorts[sort].append(row)
+    for alike in sorts.values():
+        if len(alike) < UNIFORM_MIN:
+            for row in alike:
+                leased_job(queue, row, message.jobs.add)
+            continue
+        shared = leased_job(queue, alike[0])
+        for own in ("job_id", "fence", "payload"):
+            shared.ClearField(own)
+        message.uniform.add(
+            shared=shared,
+            job_ids=b"".join([row.id_bytes for row in alike]),
+            fences=[row.fence for row in alike],
+            payloads=[row.payload for row in alike],
+        )
+
+
 def report_response(
     outcomes: Sequence[Outcome], answers: Sequence[Reported]
 ) -> worker_service_pb2.ReportResponse:
@@ -159,10 +195,29 @@ def report_response(
         if answer is not before:
             # Most often one answer is given to all.
             before = answer
-            status = REPORT_STATUSES[answer.status]
-            state = STATES[answer.state] if answer.state else job_pb2.JOB_STATE_UNSPECIFIED
+            status, state = _reported(answer)
         add(job_id=outcome.job_id, fence=outcome.fence, status=status, state=state)
     return response
+
+
+def completed_result(
+    jobs: CompletedJobs, answers: Sequence[Reported], result: worker_service_pb2.CompletedResult
+) -> None:
+    """What became of completes without a result: those that were not applied are named."""
+    if all(answer.status is ReportStatus.APPLIED for answer in set(answers)):
+        return
+    for at, answer in enumerate(answers):
+        if answer.status is not ReportStatus.APPLIED:
+            status, state = _reported(answer)
+            job = jobs[at]
+            result.others.add(job_id=job.job_id, fence=job.fence, status=status, state=state)
+
+
+def _reported(
+    answer: Reported,
+) -> tuple[worker_service_pb2.ReportStatus.ValueType, job_pb2.JobState.ValueType]:
+    state = STATES[answer.state] if answer.state else job_pb2.JOB_STATE_UNSPECIFIED
+    return REPORT_STATUSES[answer.status], state
 
 
 def session_opened(

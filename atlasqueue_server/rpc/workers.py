@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from atlasqueue.v1 import worker_service_pb2
@@ -12,6 +13,7 @@ from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import CompletedJobs, Outcome, Reported
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.validate import Checker
 
@@ -50,7 +52,7 @@ class WorkerHandlers:
                 )
             )
             async for event in self._workers.events(opened, self._ping_s):
-                yield _response(event)
+                yield _response(event, uniform=request.uniform)
         finally:
             self._workers.close(opened)
 
@@ -99,18 +101,49 @@ class WorkerHandlers:
         """Stores outcomes."""
         check = Checker()
         session_id = check.integer("session_id", request.session_id, 0, limits.INT64_MAX)
-        check.count("outcomes", len(request.outcomes), 1, limits.BATCH_ITEMS_MAX)
+        _count(check, request)
         outcomes = convert_in.outcomes(check, request.outcomes)
+        completed = [
+            convert_in.completed_jobs(check, f"completed[{i}]", told)
+            for i, told in enumerate(request.completed)
+        ]
+        fences = [o.fence for o in outcomes]
+        for jobs in completed:
+            fences += jobs.fences
+        if completed and len(set(fences)) < len(fences):
+            check.refuse("completed", "names a lease that is named before: once each")
         check.raise_if_refused()
-        answers = await self._reporter.report(outcomes)
-        self._dispatcher.outcome_stored(session_id, [o.fence for o in outcomes])
-        return convert_out.report_response(outcomes, answers)
+        told = [jobs for jobs in (outcomes, *completed) if jobs]
+        answers = iter(await asyncio.gather(*map(self._report, told)))
+        self._dispatcher.outcome_stored(session_id, fences)
+        response = convert_out.report_response(outcomes, next(answers) if outcomes else ())
+        for jobs in completed:
+            convert_out.completed_result(jobs, next(answers), response.completed.add())
+        return response
+
+    async def _report(self, told: Sequence[Outcome]) -> Sequence[Reported]:
+        if isinstance(told, CompletedJobs):
+            return await self._reporter.complete(told)
+        return await self._reporter.report(told)
 
 
-def _response(event: Event) -> worker_service_pb2.LeaseResponse:
+def _count(check: Checker, request: worker_service_pb2.ReportRequest) -> None:
+    most = limits.BATCH_ITEMS_MAX
+    check.count("completed", len(request.completed), 0, most)
+    completed = sum(len(jobs.fences) for jobs in request.completed)
+    # An empty one is refused by itself.
+    least = 0 if request.completed else 1
+    field = "outcomes and completed" if completed else "outcomes"
+    check.count(field, len(request.outcomes) + completed, least, most)
+
+
+def _response(event: Event, *, uniform: bool) -> worker_service_pb2.LeaseResponse:
     match event:
         case JobsLeased(queue, rows, _):
             response = worker_service_pb2.LeaseResponse()
+            if uniform:
+                convert_out.leased_jobs(queue, rows, response.leased_jobs)
+                return response
             add = response.leased_jobs.jobs.add
             for row in rows:
                 convert_out.leased_job(queue, row, add)

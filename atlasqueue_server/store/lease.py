@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.jobs import id_text
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database, Params, Row
 
+_PAYLOAD, _HEADERS, _CHECKPOINT = map(attrgetter, ("payload", "headers_json", "checkpoint"))
 # What a leased job takes in a message beside payload, headers and checkpoint.
 LEASED_JOB_BYTES = 400
 
@@ -28,7 +31,7 @@ class LeasedRow(NamedTuple):
     """A job as leased. `kind` is None when its body is lost."""
 
     session_id: int
-    job_id: str
+    id_bytes: bytes
     fence: int
     kind: str | None
     payload: bytes
@@ -46,11 +49,25 @@ class LeasedRow(NamedTuple):
     waited_s: float | None = None
 
     @property
+    def job_id(self) -> str:
+        """The id in canonical text form."""
+        return id_text(self.id_bytes)
+
+    @property
     def wire_bytes(self) -> int:
         """What it takes in a message, at most."""
         beside = len(self.headers_json or "") + len(self.checkpoint or b"")
         # A lost body has no payload either.
         return LEASED_JOB_BYTES + len(self.payload or b"") + beside
+
+
+def wire_bytes(rows: Sequence[LeasedRow]) -> int:
+    """What these take in a message, at most."""
+    # Most have no headers and no checkpoint; a lost body has no payload either.
+    carried = (_PAYLOAD, _HEADERS, _CHECKPOINT)
+    return LEASED_JOB_BYTES * len(rows) + sum(
+        sum(map(len, filter(None, map(field, rows)))) for field in carried
+    )
 
 
 # As LeasedRow._make, which is a call in Python for each.

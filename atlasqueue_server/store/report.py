@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import Outcome, OutcomeKind
+from atlasqueue_server.model.jobs import CompletedJobs, Outcome, OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database
@@ -88,6 +88,18 @@ async def report_if_fenced(
         else:
             moved |= {fence: STATES[state] for fence, state in rows}
     return moved
+
+
+async def complete_jobs_if_fenced(database: Database, jobs: CompletedJobs) -> Sequence[int]:
+    """Stores completes without a result, with distinct fences; returns those fences that moved."""
+    params = {
+        "queue": jobs.queue,
+        "job_ids": arrays.uuids_of_bytes(jobs.job_ids),
+        "fences": arrays.bigints(jobs.fences),
+        "results": arrays.byteas(()),
+    }
+    ((count, fences),) = await database.run("complete_jobs_if_fenced", params)
+    return jobs.fences if count == len(jobs) else fences or ()
 
 
 def _completed(

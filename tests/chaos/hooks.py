@@ -7,9 +7,11 @@ around it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from atlasqueue.v1.worker_service_pb2 import JobOutcome, ReportResult
+from atlasqueue.v1.job_pb2 import JOB_STATE_SUCCEEDED
+from atlasqueue.v1.worker_service_pb2 import REPORT_STATUS_APPLIED, JobOutcome, ReportResult
 from atlasqueue_worker import JobContext
 from atlasqueue_worker.executor import Executor
 from atlasqueue_worker.outcomes import verb_of
@@ -19,11 +21,13 @@ from tests.history.clerk import answer_of, state_of
 from tests.history.events import Delivered, Reported, body_hash, value_hash
 from tests.history.recorder import Recorder
 
+APPLIED = ReportResult(status=REPORT_STATUS_APPLIED, state=JOB_STATE_SUCCEEDED)
+
 
 def record_worker() -> Recorder:
     """Wraps the two places where the worker learns something; starts the witness of its own life."""
     recorder = Recorder(Path(os.environ[DIRECTORY_VARIABLE]), os.environ[WHO_VARIABLE])
-    start, answered = Executor.start, Worker._answered
+    start, answered, completed = Executor.start, Worker._answered, Worker._were_completed
 
     def recorded_start(self: Executor, jobs: list[JobContext]) -> None:
         for job in jobs:
@@ -36,8 +40,14 @@ def record_worker() -> Recorder:
         _reported(recorder, job, outcome, result)
         answered(self, job, outcome, result)
 
+    def recorded_completed(self: Worker, jobs: Sequence[JobContext]) -> None:
+        for job in jobs:
+            _reported(recorder, job, None, APPLIED)
+        completed(self, jobs)
+
     Executor.start = recorded_start  # type: ignore[method-assign]
     Worker._answered = recorded_answer  # type: ignore[method-assign]
+    Worker._were_completed = recorded_completed  # type: ignore[method-assign]
     recorder.witness()
     return recorder
 

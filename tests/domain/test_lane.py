@@ -50,7 +50,7 @@ class Backlog:
         self._fence += 1
         return LeasedRow(
             session_id,
-            "j",
+            b"j" * 16,
             self._fence,
             "k",
             b"",

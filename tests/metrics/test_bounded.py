@@ -29,7 +29,7 @@ def test_every_verb_with_names_of_its_own_for_each_job() -> None:
         queue, kind = f"q{seeded.getrandbits(64):x}", f"k{seeded.getrandbits(64):x}"
         job = new_job(queue, kind=kind)
         journal.enqueued(queue, [job], 1, 1)
-        row = LeasedRow(1, job.job_id, fence, kind, b"", None, 3, 0, 0, 1, None, None, 20, fence, None, 0.1)  # fmt: skip
+        row = LeasedRow(1, b"j" * 16, fence, kind, b"", None, 3, 0, 0, 1, None, None, 20, fence, None, 0.1)  # fmt: skip
         journal.leased(queue, [row])
         verb, state = seeded.choice(
             [(OutcomeKind.COMPLETE, State.SUCCEEDED), (OutcomeKind.FAIL, State.DEAD)]

@@ -71,7 +71,12 @@ async def reporting_to(*addresses: str) -> AsyncIterator[tuple[Reporter, list[in
     answered: list[int] = []
     session = Session()
     reporter = Reporter(
-        addresses, None, session, Held(), lambda job, *_: answered.append(job.fence)
+        addresses,
+        None,
+        session,
+        Held(),
+        lambda job, *_: answered.append(job.fence),
+        lambda jobs: answered.extend(job.fence for job in jobs),
     )
     running = asyncio.create_task(reporter.run())
     yield reporter, answered

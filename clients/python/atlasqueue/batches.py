@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import itemgetter
 
 from atlasqueue.errors import AtlasQueueError, from_status
 from atlasqueue.ids import new_job_ids
@@ -123,7 +125,10 @@ class Batch:
     def request(self, *, apart: bool = False) -> job_service_pb2.EnqueueBatchRequest:
         """The message; `apart`: for a server that knows no uniform jobs."""
         request = job_service_pb2.EnqueueBatchRequest()
-        self._alone, self._uniform = [], []
+        alone: list[tuple[int, _Sort, bytes]] = []
+        self._uniform = []
+        # Of two jobs with one id the first is stored: so these keep the order of the call.
+        apart = apart or (self._own_ids and len(set(self.job_ids)) < len(self.job_ids))
         for sort in self._sorts.values():
             job_ids = [self.job_ids[place] for place in sort.places]
             in_binary = b"" if apart else self._in_binary(job_ids)
@@ -131,11 +136,12 @@ class Batch:
                 request.uniform.add(shared=sort.shared, job_ids=in_binary, payloads=sort.payloads)
                 self._uniform.append(sort)
                 continue
-            for job_id, payload in zip(job_ids, sort.payloads, strict=True):
-                message = request.jobs.add()
-                message.CopyFrom(sort.shared)
-                message.job_id, message.payload = job_id, payload
-            self._alone += sort.places
+            alone += zip(sort.places, repeat(sort), sort.payloads, strict=False)
+        for place, sort, payload in sorted(alone, key=itemgetter(0)):
+            message = request.jobs.add()
+            message.CopyFrom(sort.shared)
+            message.job_id, message.payload = self.job_ids[place], payload
+        self._alone = sorted(place for place, _, _ in alone)
         return request
 
     def _in_binary(self, job_ids: Sequence[str]) -> bytes:

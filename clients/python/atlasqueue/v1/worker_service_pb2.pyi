@@ -110,6 +110,7 @@ class LeaseRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     LAST_FENCE_FIELD_NUMBER: _builtins.int
+    UNIFORM_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Required. How many jobs the session may hold at once, 1 to 10 000."""
     worker: _builtins.str
@@ -120,6 +121,8 @@ class LeaseRequest(_message.Message):
     """Ignored for a new session, which starts at 1. On reopening: higher than before."""
     last_fence: _builtins.int
     """On reopening: the highest fence received in this session; 0 if none."""
+    uniform: _builtins.bool
+    """The client reads LeasedJobs.uniform. Unset: all jobs come one by one."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. The queues to serve, 1 to 100, each once. They come into being on first use."""
@@ -133,10 +136,11 @@ class LeaseRequest(_message.Message):
         session_id: _builtins.int = ...,
         epoch: _builtins.int = ...,
         last_fence: _builtins.int = ...,
+        uniform: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_fence", b"last_fence", "queues", b"queues", "session_id", b"session_id", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_fence", b"last_fence", "queues", b"queues", "session_id", b"session_id", "slots", b"slots", "uniform", b"uniform", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,27 +246,75 @@ Global___SessionOpened: _TypeAlias = SessionOpened  # noqa: Y015
 
 @_typing.final
 class LeasedJobs(_message.Message):
-    """Jobs leased to the session, in dispatch order. At most 4 MiB."""
+    """Jobs leased to the session, in dispatch order in each of the lists. At most 4 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOBS_FIELD_NUMBER: _builtins.int
+    UNIFORM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeasedJob]:
         """The jobs."""
+
+    @_builtins.property
+    def uniform(self) -> _containers.RepeatedCompositeFieldContainer[Global___UniformLeases]:
+        """Further jobs, many of a sort: the form that costs everybody the least. Only for who has asked for it."""
 
     def __init__(
         self,
         *,
         jobs: _abc.Iterable[Global___LeasedJob] | None = ...,
+        uniform: _abc.Iterable[Global___UniformLeases] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "uniform", b"uniform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LeasedJobs: _TypeAlias = LeasedJobs  # noqa: Y015
+
+@_typing.final
+class UniformLeases(_message.Message):
+    """Jobs that have everything but id, fence and payload in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARED_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    FENCES_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    job_ids: _builtins.bytes
+    """The id of each: 16 bytes an id in the order in which its text shows them, one after the other without
+    anything between.
+    """
+    @_builtins.property
+    def shared(self) -> Global___LeasedJob:
+        """What they have in common; job_id, fence and payload are unset here."""
+
+    @_builtins.property
+    def fences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The fence of each lease."""
+
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The payload of each."""
+
+    def __init__(
+        self,
+        *,
+        shared: Global___LeasedJob | None = ...,
+        job_ids: _builtins.bytes = ...,
+        fences: _abc.Iterable[_builtins.int] | None = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shared", b"shared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fences", b"fences", "job_ids", b"job_ids", "payloads", b"payloads", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniformLeases: _TypeAlias = UniformLeases  # noqa: Y015
 
 @_typing.final
 class LeasedJob(_message.Message):
@@ -909,27 +961,65 @@ class ReportRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """The session that held the jobs, so that its slots are free again at once. Optional."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobOutcome]:
-        """1 to 10 000 outcomes; no message over 4 MiB. One lease at most once: a repeat in the same message is
-        refused.
+        """1 to 10 000 outcomes, those of completed counted; no message over 4 MiB. One lease at most once: a repeat in
+        the same message is refused.
         """
+
+    @_builtins.property
+    def completed(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompletedJobs]:
+        """Jobs that have succeeded without a result, by queue: the form that costs everybody the least."""
 
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         outcomes: _abc.Iterable[Global___JobOutcome] | None = ...,
+        completed: _abc.Iterable[Global___CompletedJobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "outcomes", b"outcomes", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class CompletedJobs(_message.Message):
+    """Jobs of one queue that have succeeded without a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    FENCES_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """Required. The queue."""
+    job_ids: _builtins.bytes
+    """Required. The id of each: 16 bytes an id, as in UniformLeases."""
+    @_builtins.property
+    def fences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. The fence of each, as many as ids."""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        job_ids: _builtins.bytes = ...,
+        fences: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fences", b"fences", "job_ids", b"job_ids", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompletedJobs: _TypeAlias = CompletedJobs  # noqa: Y015
 
 @_typing.final
 class ReportResponse(_message.Message):
@@ -938,22 +1028,54 @@ class ReportResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportResult]:
         """As many as outcomes, in their order."""
+
+    @_builtins.property
+    def completed(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompletedResult]:
+        """As many as completed, in their order. A server that is older than this field leaves it empty, and has stored
+        none of them.
+        """
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___ReportResult] | None = ...,
+        completed: _abc.Iterable[Global___CompletedResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportResponse: _TypeAlias = ReportResponse  # noqa: Y015
+
+@_typing.final
+class CompletedResult(_message.Message):
+    """What became of jobs that have succeeded without a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OTHERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportResult]:
+        """Those that were not APPLIED; all others were."""
+
+    def __init__(
+        self,
+        *,
+        others: _abc.Iterable[Global___ReportResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["others", b"others"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompletedResult: _TypeAlias = CompletedResult  # noqa: Y015
 
 @_typing.final
 class ReportResult(_message.Message):

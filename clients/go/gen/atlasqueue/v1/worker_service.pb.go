@@ -172,7 +172,9 @@ type LeaseRequest struct {
 	// Ignored for a new session, which starts at 1. On reopening: higher than before.
 	Epoch int64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// On reopening: the highest fence received in this session; 0 if none.
-	LastFence     int64 `protobuf:"varint,6,opt,name=last_fence,json=lastFence,proto3" json:"last_fence,omitempty"`
+	LastFence int64 `protobuf:"varint,6,opt,name=last_fence,json=lastFence,proto3" json:"last_fence,omitempty"`
+	// The client reads LeasedJobs.uniform. Unset: all jobs come one by one.
+	Uniform       bool `protobuf:"varint,7,opt,name=uniform,proto3" json:"uniform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +249,13 @@ func (x *LeaseRequest) GetLastFence() int64 {
 		return x.LastFence
 	}
 	return 0
+}
+
+func (x *LeaseRequest) GetUniform() bool {
+	if x != nil {
+		return x.Uniform
+	}
+	return false
 }
 
 // One event of the stream.
@@ -478,11 +487,13 @@ func (x *SessionOpened) GetServerId() string {
 	return ""
 }
 
-// Jobs leased to the session, in dispatch order. At most 4 MiB.
+// Jobs leased to the session, in dispatch order in each of the lists. At most 4 MiB.
 type LeasedJobs struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The jobs.
-	Jobs          []*LeasedJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Jobs []*LeasedJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Further jobs, many of a sort: the form that costs everybody the least. Only for who has asked for it.
+	Uniform       []*UniformLeases `protobuf:"bytes,2,rep,name=uniform,proto3" json:"uniform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,6 +535,87 @@ func (x *LeasedJobs) GetJobs() []*LeasedJob {
 	return nil
 }
 
+func (x *LeasedJobs) GetUniform() []*UniformLeases {
+	if x != nil {
+		return x.Uniform
+	}
+	return nil
+}
+
+// Jobs that have everything but id, fence and payload in common.
+type UniformLeases struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What they have in common; job_id, fence and payload are unset here.
+	Shared *LeasedJob `protobuf:"bytes,1,opt,name=shared,proto3" json:"shared,omitempty"`
+	// The id of each: 16 bytes an id in the order in which its text shows them, one after the other without
+	// anything between.
+	JobIds []byte `protobuf:"bytes,2,opt,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// The fence of each lease.
+	Fences []int64 `protobuf:"varint,3,rep,packed,name=fences,proto3" json:"fences,omitempty"`
+	// The payload of each.
+	Payloads      [][]byte `protobuf:"bytes,4,rep,name=payloads,proto3" json:"payloads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UniformLeases) Reset() {
+	*x = UniformLeases{}
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UniformLeases) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UniformLeases) ProtoMessage() {}
+
+func (x *UniformLeases) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UniformLeases.ProtoReflect.Descriptor instead.
+func (*UniformLeases) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UniformLeases) GetShared() *LeasedJob {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
+func (x *UniformLeases) GetJobIds() []byte {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *UniformLeases) GetFences() []int64 {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+func (x *UniformLeases) GetPayloads() [][]byte {
+	if x != nil {
+		return x.Payloads
+	}
+	return nil
+}
+
 // A job under a lease.
 type LeasedJob struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -561,7 +653,7 @@ type LeasedJob struct {
 
 func (x *LeasedJob) Reset() {
 	*x = LeasedJob{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[4]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +665,7 @@ func (x *LeasedJob) String() string {
 func (*LeasedJob) ProtoMessage() {}
 
 func (x *LeasedJob) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[4]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +678,7 @@ func (x *LeasedJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasedJob.ProtoReflect.Descriptor instead.
 func (*LeasedJob) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{4}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LeasedJob) GetQueue() string {
@@ -698,7 +790,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[5]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +802,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[5]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +815,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{5}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ping) GetServerTime() *timestamppb.Timestamp {
@@ -748,7 +840,7 @@ type JobLease struct {
 
 func (x *JobLease) Reset() {
 	*x = JobLease{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[6]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +852,7 @@ func (x *JobLease) String() string {
 func (*JobLease) ProtoMessage() {}
 
 func (x *JobLease) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[6]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +865,7 @@ func (x *JobLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLease.ProtoReflect.Descriptor instead.
 func (*JobLease) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{6}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobLease) GetQueue() string {
@@ -808,7 +900,7 @@ type CancelRequested struct {
 
 func (x *CancelRequested) Reset() {
 	*x = CancelRequested{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[7]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +912,7 @@ func (x *CancelRequested) String() string {
 func (*CancelRequested) ProtoMessage() {}
 
 func (x *CancelRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[7]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +925,7 @@ func (x *CancelRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequested.ProtoReflect.Descriptor instead.
 func (*CancelRequested) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{7}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CancelRequested) GetJobs() []*JobLease {
@@ -856,7 +948,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[8]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +960,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[8]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +973,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{8}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GoAway) GetReason() string {
@@ -918,7 +1010,7 @@ type LeaseOnceRequest struct {
 
 func (x *LeaseOnceRequest) Reset() {
 	*x = LeaseOnceRequest{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[9]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1022,7 @@ func (x *LeaseOnceRequest) String() string {
 func (*LeaseOnceRequest) ProtoMessage() {}
 
 func (x *LeaseOnceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[9]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1035,7 @@ func (x *LeaseOnceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOnceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseOnceRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{9}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeaseOnceRequest) GetQueues() []string {
@@ -994,7 +1086,7 @@ type LeaseOnceResponse struct {
 
 func (x *LeaseOnceResponse) Reset() {
 	*x = LeaseOnceResponse{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[10]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1098,7 @@ func (x *LeaseOnceResponse) String() string {
 func (*LeaseOnceResponse) ProtoMessage() {}
 
 func (x *LeaseOnceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[10]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1111,7 @@ func (x *LeaseOnceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOnceResponse.ProtoReflect.Descriptor instead.
 func (*LeaseOnceResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{10}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaseOnceResponse) GetSession() *SessionOpened {
@@ -1055,7 +1147,7 @@ type HeldJob struct {
 
 func (x *HeldJob) Reset() {
 	*x = HeldJob{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1159,7 @@ func (x *HeldJob) String() string {
 func (*HeldJob) ProtoMessage() {}
 
 func (x *HeldJob) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[11]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1172,7 @@ func (x *HeldJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldJob.ProtoReflect.Descriptor instead.
 func (*HeldJob) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{11}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeldJob) GetQueue() string {
@@ -1137,7 +1229,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1241,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[12]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1254,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{12}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HeartbeatRequest) GetSessionId() int64 {
@@ -1213,7 +1305,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[13]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1317,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[13]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1330,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{13}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HeartbeatResponse) GetStream() StreamState {
@@ -1303,7 +1395,7 @@ type JobOutcome struct {
 
 func (x *JobOutcome) Reset() {
 	*x = JobOutcome{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[14]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1407,7 @@ func (x *JobOutcome) String() string {
 func (*JobOutcome) ProtoMessage() {}
 
 func (x *JobOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[14]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1420,7 @@ func (x *JobOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobOutcome.ProtoReflect.Descriptor instead.
 func (*JobOutcome) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobOutcome) GetQueue() string {
@@ -1487,7 +1579,7 @@ type Complete struct {
 
 func (x *Complete) Reset() {
 	*x = Complete{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[15]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1591,7 @@ func (x *Complete) String() string {
 func (*Complete) ProtoMessage() {}
 
 func (x *Complete) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[15]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1604,7 @@ func (x *Complete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Complete.ProtoReflect.Descriptor instead.
 func (*Complete) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Complete) GetResult() []byte {
@@ -1535,7 +1627,7 @@ type Fail struct {
 
 func (x *Fail) Reset() {
 	*x = Fail{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[16]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1639,7 @@ func (x *Fail) String() string {
 func (*Fail) ProtoMessage() {}
 
 func (x *Fail) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[16]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1652,7 @@ func (x *Fail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fail.ProtoReflect.Descriptor instead.
 func (*Fail) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Fail) GetError() *JobError {
@@ -1588,7 +1680,7 @@ type Reject struct {
 
 func (x *Reject) Reset() {
 	*x = Reject{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[17]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1692,7 @@ func (x *Reject) String() string {
 func (*Reject) ProtoMessage() {}
 
 func (x *Reject) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[17]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1705,7 @@ func (x *Reject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reject.ProtoReflect.Descriptor instead.
 func (*Reject) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Reject) GetError() *JobError {
@@ -1634,7 +1726,7 @@ type Snooze struct {
 
 func (x *Snooze) Reset() {
 	*x = Snooze{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[18]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1738,7 @@ func (x *Snooze) String() string {
 func (*Snooze) ProtoMessage() {}
 
 func (x *Snooze) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[18]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1751,7 @@ func (x *Snooze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snooze.ProtoReflect.Descriptor instead.
 func (*Snooze) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Snooze) GetDelay() *durationpb.Duration {
@@ -1678,7 +1770,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[19]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1782,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[19]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1795,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{20}
 }
 
 // The handler has stopped.
@@ -1715,7 +1807,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[20]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1819,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[20]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1832,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{20}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{21}
 }
 
 // No handler for this kind here.
@@ -1752,7 +1844,7 @@ type UnknownKind struct {
 
 func (x *UnknownKind) Reset() {
 	*x = UnknownKind{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[21]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1856,7 @@ func (x *UnknownKind) String() string {
 func (*UnknownKind) ProtoMessage() {}
 
 func (x *UnknownKind) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[21]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1869,7 @@ func (x *UnknownKind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnknownKind.ProtoReflect.Descriptor instead.
 func (*UnknownKind) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{21}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 // Outcomes.
@@ -1785,16 +1877,18 @@ type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session that held the jobs, so that its slots are free again at once. Optional.
 	SessionId int64 `protobuf:"varint,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// 1 to 10 000 outcomes; no message over 4 MiB. One lease at most once: a repeat in the same message is
-	// refused.
-	Outcomes      []*JobOutcome `protobuf:"bytes,2,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// 1 to 10 000 outcomes, those of completed counted; no message over 4 MiB. One lease at most once: a repeat in
+	// the same message is refused.
+	Outcomes []*JobOutcome `protobuf:"bytes,2,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// Jobs that have succeeded without a result, by queue: the form that costs everybody the least.
+	Completed     []*CompletedJobs `protobuf:"bytes,3,rep,name=completed,proto3" json:"completed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[22]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1900,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[22]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1913,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{22}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportRequest) GetSessionId() int64 {
@@ -1836,18 +1930,92 @@ func (x *ReportRequest) GetOutcomes() []*JobOutcome {
 	return nil
 }
 
+func (x *ReportRequest) GetCompleted() []*CompletedJobs {
+	if x != nil {
+		return x.Completed
+	}
+	return nil
+}
+
+// Jobs of one queue that have succeeded without a result.
+type CompletedJobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The queue.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Required. The id of each: 16 bytes an id, as in UniformLeases.
+	JobIds []byte `protobuf:"bytes,2,opt,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// Required. The fence of each, as many as ids.
+	Fences        []int64 `protobuf:"varint,3,rep,packed,name=fences,proto3" json:"fences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompletedJobs) Reset() {
+	*x = CompletedJobs{}
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompletedJobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompletedJobs) ProtoMessage() {}
+
+func (x *CompletedJobs) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompletedJobs.ProtoReflect.Descriptor instead.
+func (*CompletedJobs) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CompletedJobs) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *CompletedJobs) GetJobIds() []byte {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *CompletedJobs) GetFences() []int64 {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
 // What became of each outcome.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As many as outcomes, in their order.
-	Results       []*ReportResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*ReportResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// As many as completed, in their order. A server that is older than this field leaves it empty, and has stored
+	// none of them.
+	Completed     []*CompletedResult `protobuf:"bytes,2,rep,name=completed,proto3" json:"completed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[23]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2027,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[23]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,12 +2040,65 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{23}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReportResponse) GetResults() []*ReportResult {
 	if x != nil {
 		return x.Results
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetCompleted() []*CompletedResult {
+	if x != nil {
+		return x.Completed
+	}
+	return nil
+}
+
+// What became of jobs that have succeeded without a result.
+type CompletedResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that were not APPLIED; all others were.
+	Others        []*ReportResult `protobuf:"bytes,1,rep,name=others,proto3" json:"others,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompletedResult) Reset() {
+	*x = CompletedResult{}
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompletedResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompletedResult) ProtoMessage() {}
+
+func (x *CompletedResult) ProtoReflect() protoreflect.Message {
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompletedResult.ProtoReflect.Descriptor instead.
+func (*CompletedResult) Descriptor() ([]byte, []int) {
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CompletedResult) GetOthers() []*ReportResult {
+	if x != nil {
+		return x.Others
 	}
 	return nil
 }
@@ -1899,7 +2120,7 @@ type ReportResult struct {
 
 func (x *ReportResult) Reset() {
 	*x = ReportResult{}
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[24]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2132,7 @@ func (x *ReportResult) String() string {
 func (*ReportResult) ProtoMessage() {}
 
 func (x *ReportResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[24]
+	mi := &file_atlasqueue_v1_worker_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2145,7 @@ func (x *ReportResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResult.ProtoReflect.Descriptor instead.
 func (*ReportResult) Descriptor() ([]byte, []int) {
-	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{24}
+	return file_atlasqueue_v1_worker_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReportResult) GetJobId() string {
@@ -1959,7 +2180,7 @@ var File_atlasqueue_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_atlasqueue_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"\"atlasqueue/v1/worker_service.proto\x12\ratlasqueue.v1\x1a\x17atlasqueue/v1/job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x01\n" +
+	"\"atlasqueue/v1/worker_service.proto\x12\ratlasqueue.v1\x1a\x17atlasqueue/v1/job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n" +
 	"\fLeaseRequest\x12\x16\n" +
 	"\x06queues\x18\x01 \x03(\tR\x06queues\x12\x14\n" +
 	"\x05slots\x18\x02 \x01(\x05R\x05slots\x12\x16\n" +
@@ -1968,7 +2189,8 @@ const file_atlasqueue_v1_worker_service_proto_rawDesc = "" +
 	"session_id\x18\x04 \x01(\x03R\tsessionId\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x03R\x05epoch\x12\x1d\n" +
 	"\n" +
-	"last_fence\x18\x06 \x01(\x03R\tlastFence\"\xc7\x02\n" +
+	"last_fence\x18\x06 \x01(\x03R\tlastFence\x12\x18\n" +
+	"\auniform\x18\a \x01(\bR\auniform\"\xc7\x02\n" +
 	"\rLeaseResponse\x12E\n" +
 	"\x0esession_opened\x18\x01 \x01(\v2\x1c.atlasqueue.v1.SessionOpenedH\x00R\rsessionOpened\x12<\n" +
 	"\vleased_jobs\x18\x02 \x01(\v2\x19.atlasqueue.v1.LeasedJobsH\x00R\n" +
@@ -1984,10 +2206,16 @@ const file_atlasqueue_v1_worker_service_proto_rawDesc = "" +
 	"\x12visibility_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11visibilityTimeout\x12H\n" +
 	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12>\n" +
 	"\rping_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fpingInterval\x12\x1b\n" +
-	"\tserver_id\x18\x06 \x01(\tR\bserverId\":\n" +
+	"\tserver_id\x18\x06 \x01(\tR\bserverId\"r\n" +
 	"\n" +
 	"LeasedJobs\x12,\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x18.atlasqueue.v1.LeasedJobR\x04jobs\"\xb2\x04\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x18.atlasqueue.v1.LeasedJobR\x04jobs\x126\n" +
+	"\auniform\x18\x02 \x03(\v2\x1c.atlasqueue.v1.UniformLeasesR\auniform\"\x8e\x01\n" +
+	"\rUniformLeases\x120\n" +
+	"\x06shared\x18\x01 \x01(\v2\x18.atlasqueue.v1.LeasedJobR\x06shared\x12\x17\n" +
+	"\ajob_ids\x18\x02 \x01(\fR\x06jobIds\x12\x16\n" +
+	"\x06fences\x18\x03 \x03(\x03R\x06fences\x12\x1a\n" +
+	"\bpayloads\x18\x04 \x03(\fR\bpayloads\"\xb2\x04\n" +
 	"\tLeasedJob\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x14\n" +
@@ -2082,13 +2310,21 @@ const file_atlasqueue_v1_worker_service_proto_rawDesc = "" +
 	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\t\n" +
 	"\aRelease\"\b\n" +
 	"\x06Cancel\"\r\n" +
-	"\vUnknownKind\"e\n" +
+	"\vUnknownKind\"\xa1\x01\n" +
 	"\rReportRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x125\n" +
-	"\boutcomes\x18\x02 \x03(\v2\x19.atlasqueue.v1.JobOutcomeR\boutcomes\"G\n" +
+	"\boutcomes\x18\x02 \x03(\v2\x19.atlasqueue.v1.JobOutcomeR\boutcomes\x12:\n" +
+	"\tcompleted\x18\x03 \x03(\v2\x1c.atlasqueue.v1.CompletedJobsR\tcompleted\"V\n" +
+	"\rCompletedJobs\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x17\n" +
+	"\ajob_ids\x18\x02 \x01(\fR\x06jobIds\x12\x16\n" +
+	"\x06fences\x18\x03 \x03(\x03R\x06fences\"\x85\x01\n" +
 	"\x0eReportResponse\x125\n" +
-	"\aresults\x18\x01 \x03(\v2\x1b.atlasqueue.v1.ReportResultR\aresults\"\x9f\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x1b.atlasqueue.v1.ReportResultR\aresults\x12<\n" +
+	"\tcompleted\x18\x02 \x03(\v2\x1e.atlasqueue.v1.CompletedResultR\tcompleted\"F\n" +
+	"\x0fCompletedResult\x123\n" +
+	"\x06others\x18\x01 \x03(\v2\x1b.atlasqueue.v1.ReportResultR\x06others\"\x9f\x01\n" +
 	"\fReportResult\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x03R\x05fence\x123\n" +
@@ -2123,7 +2359,7 @@ func file_atlasqueue_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_atlasqueue_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atlasqueue_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_atlasqueue_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_atlasqueue_v1_worker_service_proto_goTypes = []any{
 	(StreamState)(0),              // 0: atlasqueue.v1.StreamState
 	(ReportStatus)(0),             // 1: atlasqueue.v1.ReportStatus
@@ -2131,88 +2367,96 @@ var file_atlasqueue_v1_worker_service_proto_goTypes = []any{
 	(*LeaseResponse)(nil),         // 3: atlasqueue.v1.LeaseResponse
 	(*SessionOpened)(nil),         // 4: atlasqueue.v1.SessionOpened
 	(*LeasedJobs)(nil),            // 5: atlasqueue.v1.LeasedJobs
-	(*LeasedJob)(nil),             // 6: atlasqueue.v1.LeasedJob
-	(*Ping)(nil),                  // 7: atlasqueue.v1.Ping
-	(*JobLease)(nil),              // 8: atlasqueue.v1.JobLease
-	(*CancelRequested)(nil),       // 9: atlasqueue.v1.CancelRequested
-	(*GoAway)(nil),                // 10: atlasqueue.v1.GoAway
-	(*LeaseOnceRequest)(nil),      // 11: atlasqueue.v1.LeaseOnceRequest
-	(*LeaseOnceResponse)(nil),     // 12: atlasqueue.v1.LeaseOnceResponse
-	(*HeldJob)(nil),               // 13: atlasqueue.v1.HeldJob
-	(*HeartbeatRequest)(nil),      // 14: atlasqueue.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),     // 15: atlasqueue.v1.HeartbeatResponse
-	(*JobOutcome)(nil),            // 16: atlasqueue.v1.JobOutcome
-	(*Complete)(nil),              // 17: atlasqueue.v1.Complete
-	(*Fail)(nil),                  // 18: atlasqueue.v1.Fail
-	(*Reject)(nil),                // 19: atlasqueue.v1.Reject
-	(*Snooze)(nil),                // 20: atlasqueue.v1.Snooze
-	(*Release)(nil),               // 21: atlasqueue.v1.Release
-	(*Cancel)(nil),                // 22: atlasqueue.v1.Cancel
-	(*UnknownKind)(nil),           // 23: atlasqueue.v1.UnknownKind
-	(*ReportRequest)(nil),         // 24: atlasqueue.v1.ReportRequest
-	(*ReportResponse)(nil),        // 25: atlasqueue.v1.ReportResponse
-	(*ReportResult)(nil),          // 26: atlasqueue.v1.ReportResult
-	nil,                           // 27: atlasqueue.v1.LeasedJob.HeadersEntry
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*Progress)(nil),              // 30: atlasqueue.v1.Progress
-	(*JobError)(nil),              // 31: atlasqueue.v1.JobError
-	(JobState)(0),                 // 32: atlasqueue.v1.JobState
+	(*UniformLeases)(nil),         // 6: atlasqueue.v1.UniformLeases
+	(*LeasedJob)(nil),             // 7: atlasqueue.v1.LeasedJob
+	(*Ping)(nil),                  // 8: atlasqueue.v1.Ping
+	(*JobLease)(nil),              // 9: atlasqueue.v1.JobLease
+	(*CancelRequested)(nil),       // 10: atlasqueue.v1.CancelRequested
+	(*GoAway)(nil),                // 11: atlasqueue.v1.GoAway
+	(*LeaseOnceRequest)(nil),      // 12: atlasqueue.v1.LeaseOnceRequest
+	(*LeaseOnceResponse)(nil),     // 13: atlasqueue.v1.LeaseOnceResponse
+	(*HeldJob)(nil),               // 14: atlasqueue.v1.HeldJob
+	(*HeartbeatRequest)(nil),      // 15: atlasqueue.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),     // 16: atlasqueue.v1.HeartbeatResponse
+	(*JobOutcome)(nil),            // 17: atlasqueue.v1.JobOutcome
+	(*Complete)(nil),              // 18: atlasqueue.v1.Complete
+	(*Fail)(nil),                  // 19: atlasqueue.v1.Fail
+	(*Reject)(nil),                // 20: atlasqueue.v1.Reject
+	(*Snooze)(nil),                // 21: atlasqueue.v1.Snooze
+	(*Release)(nil),               // 22: atlasqueue.v1.Release
+	(*Cancel)(nil),                // 23: atlasqueue.v1.Cancel
+	(*UnknownKind)(nil),           // 24: atlasqueue.v1.UnknownKind
+	(*ReportRequest)(nil),         // 25: atlasqueue.v1.ReportRequest
+	(*CompletedJobs)(nil),         // 26: atlasqueue.v1.CompletedJobs
+	(*ReportResponse)(nil),        // 27: atlasqueue.v1.ReportResponse
+	(*CompletedResult)(nil),       // 28: atlasqueue.v1.CompletedResult
+	(*ReportResult)(nil),          // 29: atlasqueue.v1.ReportResult
+	nil,                           // 30: atlasqueue.v1.LeasedJob.HeadersEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*Progress)(nil),              // 33: atlasqueue.v1.Progress
+	(*JobError)(nil),              // 34: atlasqueue.v1.JobError
+	(JobState)(0),                 // 35: atlasqueue.v1.JobState
 }
 var file_atlasqueue_v1_worker_service_proto_depIdxs = []int32{
 	4,  // 0: atlasqueue.v1.LeaseResponse.session_opened:type_name -> atlasqueue.v1.SessionOpened
 	5,  // 1: atlasqueue.v1.LeaseResponse.leased_jobs:type_name -> atlasqueue.v1.LeasedJobs
-	7,  // 2: atlasqueue.v1.LeaseResponse.ping:type_name -> atlasqueue.v1.Ping
-	9,  // 3: atlasqueue.v1.LeaseResponse.cancel_requested:type_name -> atlasqueue.v1.CancelRequested
-	10, // 4: atlasqueue.v1.LeaseResponse.go_away:type_name -> atlasqueue.v1.GoAway
-	28, // 5: atlasqueue.v1.SessionOpened.visibility_timeout:type_name -> google.protobuf.Duration
-	28, // 6: atlasqueue.v1.SessionOpened.heartbeat_interval:type_name -> google.protobuf.Duration
-	28, // 7: atlasqueue.v1.SessionOpened.ping_interval:type_name -> google.protobuf.Duration
-	6,  // 8: atlasqueue.v1.LeasedJobs.jobs:type_name -> atlasqueue.v1.LeasedJob
-	27, // 9: atlasqueue.v1.LeasedJob.headers:type_name -> atlasqueue.v1.LeasedJob.HeadersEntry
-	29, // 10: atlasqueue.v1.LeasedJob.deadline_at:type_name -> google.protobuf.Timestamp
-	28, // 11: atlasqueue.v1.LeasedJob.deadline_time_left:type_name -> google.protobuf.Duration
-	29, // 12: atlasqueue.v1.Ping.server_time:type_name -> google.protobuf.Timestamp
-	8,  // 13: atlasqueue.v1.CancelRequested.jobs:type_name -> atlasqueue.v1.JobLease
-	28, // 14: atlasqueue.v1.GoAway.reconnect_after:type_name -> google.protobuf.Duration
-	28, // 15: atlasqueue.v1.LeaseOnceRequest.wait:type_name -> google.protobuf.Duration
-	4,  // 16: atlasqueue.v1.LeaseOnceResponse.session:type_name -> atlasqueue.v1.SessionOpened
-	6,  // 17: atlasqueue.v1.LeaseOnceResponse.jobs:type_name -> atlasqueue.v1.LeasedJob
-	30, // 18: atlasqueue.v1.HeldJob.progress:type_name -> atlasqueue.v1.Progress
-	13, // 19: atlasqueue.v1.HeartbeatRequest.held:type_name -> atlasqueue.v1.HeldJob
-	0,  // 20: atlasqueue.v1.HeartbeatResponse.stream:type_name -> atlasqueue.v1.StreamState
-	8,  // 21: atlasqueue.v1.HeartbeatResponse.lost:type_name -> atlasqueue.v1.JobLease
-	8,  // 22: atlasqueue.v1.HeartbeatResponse.cancel:type_name -> atlasqueue.v1.JobLease
-	28, // 23: atlasqueue.v1.HeartbeatResponse.time_left:type_name -> google.protobuf.Duration
-	28, // 24: atlasqueue.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	17, // 25: atlasqueue.v1.JobOutcome.complete:type_name -> atlasqueue.v1.Complete
-	18, // 26: atlasqueue.v1.JobOutcome.fail:type_name -> atlasqueue.v1.Fail
-	19, // 27: atlasqueue.v1.JobOutcome.reject:type_name -> atlasqueue.v1.Reject
-	20, // 28: atlasqueue.v1.JobOutcome.snooze:type_name -> atlasqueue.v1.Snooze
-	21, // 29: atlasqueue.v1.JobOutcome.release:type_name -> atlasqueue.v1.Release
-	22, // 30: atlasqueue.v1.JobOutcome.cancel:type_name -> atlasqueue.v1.Cancel
-	23, // 31: atlasqueue.v1.JobOutcome.unknown_kind:type_name -> atlasqueue.v1.UnknownKind
-	31, // 32: atlasqueue.v1.Fail.error:type_name -> atlasqueue.v1.JobError
-	28, // 33: atlasqueue.v1.Fail.retry_after:type_name -> google.protobuf.Duration
-	31, // 34: atlasqueue.v1.Reject.error:type_name -> atlasqueue.v1.JobError
-	28, // 35: atlasqueue.v1.Snooze.delay:type_name -> google.protobuf.Duration
-	16, // 36: atlasqueue.v1.ReportRequest.outcomes:type_name -> atlasqueue.v1.JobOutcome
-	26, // 37: atlasqueue.v1.ReportResponse.results:type_name -> atlasqueue.v1.ReportResult
-	1,  // 38: atlasqueue.v1.ReportResult.status:type_name -> atlasqueue.v1.ReportStatus
-	32, // 39: atlasqueue.v1.ReportResult.state:type_name -> atlasqueue.v1.JobState
-	2,  // 40: atlasqueue.v1.WorkerService.Lease:input_type -> atlasqueue.v1.LeaseRequest
-	11, // 41: atlasqueue.v1.WorkerService.LeaseOnce:input_type -> atlasqueue.v1.LeaseOnceRequest
-	14, // 42: atlasqueue.v1.WorkerService.Heartbeat:input_type -> atlasqueue.v1.HeartbeatRequest
-	24, // 43: atlasqueue.v1.WorkerService.Report:input_type -> atlasqueue.v1.ReportRequest
-	3,  // 44: atlasqueue.v1.WorkerService.Lease:output_type -> atlasqueue.v1.LeaseResponse
-	12, // 45: atlasqueue.v1.WorkerService.LeaseOnce:output_type -> atlasqueue.v1.LeaseOnceResponse
-	15, // 46: atlasqueue.v1.WorkerService.Heartbeat:output_type -> atlasqueue.v1.HeartbeatResponse
-	25, // 47: atlasqueue.v1.WorkerService.Report:output_type -> atlasqueue.v1.ReportResponse
-	44, // [44:48] is the sub-list for method output_type
-	40, // [40:44] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	8,  // 2: atlasqueue.v1.LeaseResponse.ping:type_name -> atlasqueue.v1.Ping
+	10, // 3: atlasqueue.v1.LeaseResponse.cancel_requested:type_name -> atlasqueue.v1.CancelRequested
+	11, // 4: atlasqueue.v1.LeaseResponse.go_away:type_name -> atlasqueue.v1.GoAway
+	31, // 5: atlasqueue.v1.SessionOpened.visibility_timeout:type_name -> google.protobuf.Duration
+	31, // 6: atlasqueue.v1.SessionOpened.heartbeat_interval:type_name -> google.protobuf.Duration
+	31, // 7: atlasqueue.v1.SessionOpened.ping_interval:type_name -> google.protobuf.Duration
+	7,  // 8: atlasqueue.v1.LeasedJobs.jobs:type_name -> atlasqueue.v1.LeasedJob
+	6,  // 9: atlasqueue.v1.LeasedJobs.uniform:type_name -> atlasqueue.v1.UniformLeases
+	7,  // 10: atlasqueue.v1.UniformLeases.shared:type_name -> atlasqueue.v1.LeasedJob
+	30, // 11: atlasqueue.v1.LeasedJob.headers:type_name -> atlasqueue.v1.LeasedJob.HeadersEntry
+	32, // 12: atlasqueue.v1.LeasedJob.deadline_at:type_name -> google.protobuf.Timestamp
+	31, // 13: atlasqueue.v1.LeasedJob.deadline_time_left:type_name -> google.protobuf.Duration
+	32, // 14: atlasqueue.v1.Ping.server_time:type_name -> google.protobuf.Timestamp
+	9,  // 15: atlasqueue.v1.CancelRequested.jobs:type_name -> atlasqueue.v1.JobLease
+	31, // 16: atlasqueue.v1.GoAway.reconnect_after:type_name -> google.protobuf.Duration
+	31, // 17: atlasqueue.v1.LeaseOnceRequest.wait:type_name -> google.protobuf.Duration
+	4,  // 18: atlasqueue.v1.LeaseOnceResponse.session:type_name -> atlasqueue.v1.SessionOpened
+	7,  // 19: atlasqueue.v1.LeaseOnceResponse.jobs:type_name -> atlasqueue.v1.LeasedJob
+	33, // 20: atlasqueue.v1.HeldJob.progress:type_name -> atlasqueue.v1.Progress
+	14, // 21: atlasqueue.v1.HeartbeatRequest.held:type_name -> atlasqueue.v1.HeldJob
+	0,  // 22: atlasqueue.v1.HeartbeatResponse.stream:type_name -> atlasqueue.v1.StreamState
+	9,  // 23: atlasqueue.v1.HeartbeatResponse.lost:type_name -> atlasqueue.v1.JobLease
+	9,  // 24: atlasqueue.v1.HeartbeatResponse.cancel:type_name -> atlasqueue.v1.JobLease
+	31, // 25: atlasqueue.v1.HeartbeatResponse.time_left:type_name -> google.protobuf.Duration
+	31, // 26: atlasqueue.v1.HeartbeatResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	18, // 27: atlasqueue.v1.JobOutcome.complete:type_name -> atlasqueue.v1.Complete
+	19, // 28: atlasqueue.v1.JobOutcome.fail:type_name -> atlasqueue.v1.Fail
+	20, // 29: atlasqueue.v1.JobOutcome.reject:type_name -> atlasqueue.v1.Reject
+	21, // 30: atlasqueue.v1.JobOutcome.snooze:type_name -> atlasqueue.v1.Snooze
+	22, // 31: atlasqueue.v1.JobOutcome.release:type_name -> atlasqueue.v1.Release
+	23, // 32: atlasqueue.v1.JobOutcome.cancel:type_name -> atlasqueue.v1.Cancel
+	24, // 33: atlasqueue.v1.JobOutcome.unknown_kind:type_name -> atlasqueue.v1.UnknownKind
+	34, // 34: atlasqueue.v1.Fail.error:type_name -> atlasqueue.v1.JobError
+	31, // 35: atlasqueue.v1.Fail.retry_after:type_name -> google.protobuf.Duration
+	34, // 36: atlasqueue.v1.Reject.error:type_name -> atlasqueue.v1.JobError
+	31, // 37: atlasqueue.v1.Snooze.delay:type_name -> google.protobuf.Duration
+	17, // 38: atlasqueue.v1.ReportRequest.outcomes:type_name -> atlasqueue.v1.JobOutcome
+	26, // 39: atlasqueue.v1.ReportRequest.completed:type_name -> atlasqueue.v1.CompletedJobs
+	29, // 40: atlasqueue.v1.ReportResponse.results:type_name -> atlasqueue.v1.ReportResult
+	28, // 41: atlasqueue.v1.ReportResponse.completed:type_name -> atlasqueue.v1.CompletedResult
+	29, // 42: atlasqueue.v1.CompletedResult.others:type_name -> atlasqueue.v1.ReportResult
+	1,  // 43: atlasqueue.v1.ReportResult.status:type_name -> atlasqueue.v1.ReportStatus
+	35, // 44: atlasqueue.v1.ReportResult.state:type_name -> atlasqueue.v1.JobState
+	2,  // 45: atlasqueue.v1.WorkerService.Lease:input_type -> atlasqueue.v1.LeaseRequest
+	12, // 46: atlasqueue.v1.WorkerService.LeaseOnce:input_type -> atlasqueue.v1.LeaseOnceRequest
+	15, // 47: atlasqueue.v1.WorkerService.Heartbeat:input_type -> atlasqueue.v1.HeartbeatRequest
+	25, // 48: atlasqueue.v1.WorkerService.Report:input_type -> atlasqueue.v1.ReportRequest
+	3,  // 49: atlasqueue.v1.WorkerService.Lease:output_type -> atlasqueue.v1.LeaseResponse
+	13, // 50: atlasqueue.v1.WorkerService.LeaseOnce:output_type -> atlasqueue.v1.LeaseOnceResponse
+	16, // 51: atlasqueue.v1.WorkerService.Heartbeat:output_type -> atlasqueue.v1.HeartbeatResponse
+	27, // 52: atlasqueue.v1.WorkerService.Report:output_type -> atlasqueue.v1.ReportResponse
+	49, // [49:53] is the sub-list for method output_type
+	45, // [45:49] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_atlasqueue_v1_worker_service_proto_init() }
@@ -2228,8 +2472,8 @@ func file_atlasqueue_v1_worker_service_proto_init() {
 		(*LeaseResponse_CancelRequested)(nil),
 		(*LeaseResponse_GoAway)(nil),
 	}
-	file_atlasqueue_v1_worker_service_proto_msgTypes[11].OneofWrappers = []any{}
-	file_atlasqueue_v1_worker_service_proto_msgTypes[14].OneofWrappers = []any{
+	file_atlasqueue_v1_worker_service_proto_msgTypes[12].OneofWrappers = []any{}
+	file_atlasqueue_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*JobOutcome_Complete)(nil),
 		(*JobOutcome_Fail)(nil),
 		(*JobOutcome_Reject)(nil),
@@ -2244,7 +2488,7 @@ func file_atlasqueue_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atlasqueue_v1_worker_service_proto_rawDesc), len(file_atlasqueue_v1_worker_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
