@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,8 +32,8 @@ type Client struct {
 }
 
 // EnqueueHook is called before jobs are sent, and what it returns once they are stored or refused. The jobs have
-// their ids. It may give a job other headers; a map of headers is the caller's, so it must not be changed in place.
-// Package atlasqueueotel (clients/go/otel) makes one.
+// their ids. It may give a job other headers; a map of headers is the caller's or of several jobs, so it must not be
+// changed in place. Package atlasqueueotel (clients/go/otel) makes one.
 type EnqueueHook func(ctx context.Context, jobs []*NewJob) (context.Context, func(error))
 
 // Option sets up a Client.
@@ -102,8 +103,9 @@ func (c *Client) Close() error { return c.calls.close() }
 // Enqueue stores one job and returns its id. Stored means committed. ErrJobIDConflict when the id is taken by
 // another body, ErrInvalidField.
 func (c *Client) Enqueue(ctx context.Context, job NewJob) (string, error) {
-	ctx, done := c.hooked(ctx, []*NewJob{&job})
-	request := &pb.EnqueueRequest{Job: newJobToProto(job)}
+	jobs := []NewJob{job}
+	ctx, done := c.hooked(ctx, jobs)
+	request := &pb.EnqueueRequest{Job: newJobToProto(jobs[0])}
 	response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueResponse, error) {
 		return s.jobs.Enqueue(ctx, request)
 	})
@@ -116,49 +118,66 @@ func (c *Client) Enqueue(ctx context.Context, job NewJob) (string, error) {
 // are stored: the ids returned with it are those settled so far, empty for jobs that were refused. Set JobID to repeat
 // such a call safely.
 func (c *Client) EnqueueBatch(ctx context.Context, jobs []NewJob) ([]string, error) {
-	copies := make([]*NewJob, len(jobs))
-	for i := range jobs {
-		copies[i] = new(jobs[i])
-	}
-	ctx, done := c.hooked(ctx, copies)
-	ids, err := c.enqueueBatch(ctx, copies)
+	// They get ids, and hooks may give them headers.
+	jobs = slices.Clone(jobs)
+	ctx, done := c.hooked(ctx, jobs)
+	ids, err := c.enqueueBatch(ctx, jobs)
 	done(err)
 	return ids, err
 }
 
-func (c *Client) enqueueBatch(ctx context.Context, jobs []*NewJob) ([]string, error) {
-	messages := make([]*pb.NewJob, len(jobs))
-	for i, job := range jobs {
-		messages[i] = newJobToProto(*job)
-	}
+func (c *Client) enqueueBatch(ctx context.Context, jobs []NewJob) ([]string, error) {
+	setJobIDs(jobs)
 	ids := make([]string, 0, len(jobs))
 	refused := map[int]error{}
-	for len(messages) > 0 {
-		size := nextBatch(messages)
-		request := &pb.EnqueueBatchRequest{Jobs: messages[:size]}
-		response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueBatchResponse, error) {
-			return s.jobs.EnqueueBatch(ctx, request)
-		})
-		if size == 1 && errors.Is(err, ErrMessageTooLarge) {
-			// The transport refused it before the server could.
-			refusal := &pb.EnqueueResult{JobId: messages[0].GetJobId(), Error: status.Convert(err).Proto()}
-			response, err = &pb.EnqueueBatchResponse{Results: []*pb.EnqueueResult{refusal}}, nil
-		}
+	oneByOne := false
+	for len(jobs) > 0 {
+		size := nextBatch(jobs)
+		m := newMessage(jobs[:size], oneByOne)
+		older, err := c.deliver(ctx, m)
 		if err != nil {
 			return brokenOff(ids, refused, err)
 		}
-		for _, result := range response.GetResults() {
-			if result.GetError() != nil {
-				refused[len(ids)] = fromStatus(result.GetError())
-			}
-			ids = append(ids, result.GetJobId())
+		oneByOne = oneByOne || older
+		for at, refusal := range m.refused {
+			refused[len(ids)+at] = refusal
 		}
-		messages = messages[size:]
+		ids = append(ids, m.ids...)
+		jobs = jobs[size:]
 	}
 	if len(refused) > 0 {
 		return ids, &EnqueueBatchError{refused, ids}
 	}
 	return ids, nil
+}
+
+// deliver sends a message until all its jobs are settled: once, or twice when the server is older than the uniform form.
+func (c *Client) deliver(ctx context.Context, m *message) (older bool, err error) {
+	response, err := c.send(ctx, m)
+	if err == nil && !m.settle(response) {
+		older = true
+		if response, err = c.send(ctx, m); err == nil {
+			m.settle(response)
+		}
+	}
+	return older, err
+}
+
+func (c *Client) send(ctx context.Context, m *message) (*pb.EnqueueBatchResponse, error) {
+	request := m.request()
+	response, err := call(ctx, c.calls, func(ctx context.Context, s *stubs) (*pb.EnqueueBatchResponse, error) {
+		return s.jobs.EnqueueBatch(ctx, request)
+	})
+	switch {
+	case len(m.jobs) == 1 && errors.Is(err, ErrMessageTooLarge):
+		// The transport refused it before the server could.
+		refusal := &pb.EnqueueResult{JobId: m.jobs[0].JobID, Error: status.Convert(err).Proto()}
+		return &pb.EnqueueBatchResponse{Results: []*pb.EnqueueResult{refusal}}, nil
+	case len(m.alone) == 0 && errors.Is(err, ErrInvalidField):
+		// A server that is older than the uniform form has found no job in it.
+		return &pb.EnqueueBatchResponse{}, nil
+	}
+	return response, err
 }
 
 // brokenOff is what a batch returns that an error has ended before all its jobs were settled. Refusals until then are
@@ -174,18 +193,18 @@ func brokenOff(ids []string, refused map[int]error, err error) ([]string, error)
 	return ids, err
 }
 
-func (c *Client) hooked(ctx context.Context, jobs []*NewJob) (context.Context, func(error)) {
+func (c *Client) hooked(ctx context.Context, jobs []NewJob) (context.Context, func(error)) {
 	if len(c.around) == 0 {
 		return ctx, func(error) {}
 	}
-	for _, job := range jobs {
-		if job.JobID == "" {
-			job.JobID = NewJobID()
-		}
+	setJobIDs(jobs)
+	pointers := make([]*NewJob, len(jobs))
+	for i := range jobs {
+		pointers[i] = &jobs[i]
 	}
 	after := make([]func(error), len(c.around))
 	for i, hook := range c.around {
-		ctx, after[i] = hook(ctx, jobs)
+		ctx, after[i] = hook(ctx, pointers)
 	}
 	return ctx, func(err error) {
 		for _, done := range after {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,15 +16,47 @@ var lastID struct {
 
 // NewJobID makes a job id: a UUID of version 7 (RFC 9562) in canonical text form. The ids of one process ascend.
 func NewJobID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[8:]) // Never fails; see its documentation.
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // Never fails; see its documentation.
+	return newJobID(nextStamps(1), random)
+}
+
+// setJobIDs makes ids for the jobs that have none. Clock and randomness, which cost the most, are asked once for all.
+func setJobIDs(jobs []NewJob) {
+	missing := 0
+	for i := range jobs {
+		if jobs[i].JobID == "" {
+			missing++
+		}
+	}
+	if missing == 0 {
+		return
+	}
+	stamp, random := nextStamps(missing), make([]byte, 8*missing)
+	_, _ = rand.Read(random)
+	for i := range jobs {
+		if jobs[i].JobID == "" {
+			jobs[i].JobID = newJobID(stamp, [8]byte(random))
+			stamp, random = stamp+1, random[8:]
+		}
+	}
+}
+
+// nextStamps gives the first of so many stamps that nobody else gets.
+func nextStamps(count int) uint64 {
 	now := uint64(time.Now().UnixNano())
 	// Milliseconds, then 12 bits of the rest of the nanoseconds: ascending within a millisecond too.
 	stamp := now/1_000_000<<12 | now%1_000_000*4096/1_000_000
 	lastID.Lock()
+	defer lastID.Unlock()
 	stamp = max(stamp, lastID.stamp+1)
-	lastID.stamp = stamp
-	lastID.Unlock()
+	lastID.stamp = stamp + uint64(count) - 1
+	return stamp
+}
+
+func newJobID(stamp uint64, random [8]byte) string {
+	var id [16]byte
+	copy(id[8:], random[:])
 	binary.BigEndian.PutUint64(id[:8], stamp>>12<<16|0x7000|stamp&0xFFF)
 	id[8] = id[8]&0x3F | 0x80
 	var text [36]byte
@@ -34,4 +67,35 @@ func NewJobID() string {
 	hex.Encode(text[24:], id[10:])
 	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
 	return string(text[:])
+}
+
+// parseJobID gives the bytes of a UUID in its text form, in either case; the nil UUID, which no job may have, of any
+// other text.
+func parseJobID(text string) (id [16]byte) {
+	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
+		return id
+	}
+	var digits [32]byte
+	copy(digits[:8], text)
+	copy(digits[8:12], text[9:])
+	copy(digits[12:16], text[14:])
+	copy(digits[16:20], text[19:])
+	copy(digits[20:], text[24:])
+	if _, err := hex.Decode(id[:], digits[:]); err != nil {
+		return [16]byte{}
+	}
+	return id
+}
+
+// lowerJobID is a UUID's text in lower case. Digits, hyphens and small letters have a bit that capitals have not, so
+// that what is in lower case already, as most are, is soon seen.
+func lowerJobID(text string) string {
+	bits := byte(' ')
+	for i := range len(text) {
+		bits &= text[i]
+	}
+	if bits == 0 {
+		return strings.ToLower(text)
+	}
+	return text
 }

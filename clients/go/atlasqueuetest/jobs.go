@@ -25,6 +25,8 @@ var (
 	idForm   = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 )
 
+const nilID = "00000000-0000-0000-0000-000000000000"
+
 type jobService struct {
 	pb.UnimplementedJobServiceServer
 	*Server
@@ -53,41 +55,39 @@ func (s *Server) faults(ctx context.Context, request any, _ *grpc.UnaryServerInf
 func (s jobService) Enqueue(_ context.Context, request *pb.EnqueueRequest) (*pb.EnqueueResponse, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if err := s.store(request.GetJob(), "job"); err != nil {
+	setJobID(request.GetJob())
+	if err := s.store(request.GetJob(), "job", "job.job_id"); err != nil {
 		return nil, err
 	}
 	s.dispatch()
 	return &pb.EnqueueResponse{Queue: request.GetJob().GetQueue(), JobId: request.GetJob().GetJobId()}, nil
 }
 
-func (s jobService) EnqueueBatch(_ context.Context, request *pb.EnqueueBatchRequest) (*pb.EnqueueBatchResponse, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	response := &pb.EnqueueBatchResponse{}
-	for _, body := range request.GetJobs() {
-		result := &pb.EnqueueResult{Queue: body.GetQueue()}
-		if err := s.store(body, "jobs[i]"); err != nil {
-			result.Error = status.Convert(err).Proto()
-		}
-		result.JobId = body.GetJobId()
-		response.Results = append(response.Results, result)
-	}
-	s.dispatch()
-	return response, nil
-}
-
-func (s *Server) store(body *pb.NewJob, path string) error {
+// setJobID makes the id of a job that has none, and gives others their canonical form.
+func setJobID(body *pb.NewJob) {
 	if body.GetJobId() == "" {
 		body.JobId = atlasqueue.NewJobID()
 	}
 	body.JobId = strings.ToLower(body.GetJobId())
+}
+
+func checkNames(body *pb.NewJob, path string) error {
 	switch {
 	case !nameForm.MatchString(body.GetQueue()):
 		return invalid(path+".queue", "must match "+nameForm.String())
 	case !nameForm.MatchString(body.GetKind()):
 		return invalid(path+".kind", "must match "+nameForm.String())
-	case !idForm.MatchString(body.GetJobId()):
-		return invalid(path+".job_id", "must be a UUID")
+	}
+	return nil
+}
+
+// store keeps a job that has an id, unless it has it already; path is where it stands in the request, id where its id does.
+func (s *Server) store(body *pb.NewJob, path, id string) error {
+	if err := checkNames(body, path); err != nil {
+		return err
+	}
+	if !idForm.MatchString(body.GetJobId()) || body.GetJobId() == nilID {
+		return invalid(id, "must be a UUID of 36 characters, not all zeros")
 	}
 	at := key{body.GetQueue(), body.GetJobId()}
 	if known := s.jobs[at]; known != nil {

@@ -1,11 +1,18 @@
 package atlasqueuetest_test
 
 import (
+	"encoding/hex"
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
@@ -101,5 +108,110 @@ func TestAWorkerThatDrainsIsLeasedNothingMore(t *testing.T) {
 	}
 	if job, err := client.Get(t.Context(), id); err != nil || job.State != atlasqueue.Ready || job.Deliveries != 1 {
 		t.Errorf("got %+v, %v", job, err)
+	}
+}
+
+// uniformed are uniform jobs of these ids, each with its number as payload.
+func uniformed(shared *pb.NewJob, ids ...string) *pb.UniformJobs {
+	group := &pb.UniformJobs{Shared: shared}
+	for i, id := range ids {
+		raw, _ := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+		group.JobIds = append(group.JobIds, raw...)
+		group.Payloads = append(group.Payloads, fmt.Append(nil, i))
+	}
+	return group
+}
+
+// producer gives the stubs on a server.
+func producer(t *testing.T, server *atlasqueuetest.Server) pb.JobServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(server.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return pb.NewJobServiceClient(conn)
+}
+
+func fieldOf(refusal *spb.Status) string {
+	for _, detail := range status.FromProto(refusal).Details() {
+		if broken, ok := detail.(*errdetails.BadRequest); ok {
+			return broken.GetFieldViolations()[0].GetField()
+		}
+	}
+	return refusal.GetMessage()
+}
+
+func TestUniformJobsAreRefusedTogetherForWhatTheyShare(t *testing.T) {
+	stubs := producer(t, atlasqueuetest.NewServer(t))
+	id := atlasqueue.NewJobID()
+	short := uniformed(&pb.NewJob{Queue: "q", Kind: "k"}, id, id)
+	short.JobIds = short.JobIds[1:]
+	answer, err := stubs.EnqueueBatch(t.Context(), &pb.EnqueueBatchRequest{Uniform: []*pb.UniformJobs{
+		uniformed(&pb.NewJob{Queue: "not a name", Kind: "k"}, id), uniformed(&pb.NewJob{Queue: "q", Kind: "not a name"}, id),
+		uniformed(&pb.NewJob{Queue: "q", Kind: "k", JobId: id}, id), uniformed(&pb.NewJob{Queue: "q", Kind: "k", Payload: []byte("p")}, id),
+		short,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, field := range []string{"shared.queue", "shared.kind", "shared.job_id", "shared.payload", "job_ids"} {
+		result := answer.GetUniform()[i]
+		if got, want := fieldOf(result.GetError()), fmt.Sprintf("uniform[%d].%s", i, field); got != want || len(result.GetRefused()) != 0 {
+			t.Errorf("got %v instead of %s", result, want)
+		}
+	}
+	if got, err := stubs.ListJobs(t.Context(), &pb.ListJobsRequest{Queue: "q"}); err == nil {
+		t.Errorf("stored %v", got)
+	}
+}
+
+func TestUniformJobsAreRefusedOneByOneForTheirIDs(t *testing.T) {
+	stubs := producer(t, atlasqueuetest.NewServer(t))
+	const nilID = "00000000-0000-0000-0000-000000000000"
+	first, second, third := atlasqueue.NewJobID(), atlasqueue.NewJobID(), atlasqueue.NewJobID()
+	shared := &pb.NewJob{Queue: "q", Kind: "k", Priority: new(int32(2)), Headers: map[string]string{"a": "b"}}
+	answer, err := stubs.EnqueueBatch(t.Context(), &pb.EnqueueBatchRequest{
+		Jobs:    []*pb.NewJob{{Queue: "q", Kind: "other", JobId: strings.ToUpper(second)}, {Queue: "q", Kind: "k", JobId: nilID}},
+		Uniform: []*pb.UniformJobs{uniformed(shared, third, second, first, nilID)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results := answer.GetResults(); results[0].GetError() != nil || results[0].GetJobId() != second || fieldOf(results[1].GetError()) != "jobs[1].job_id" {
+		t.Errorf("got %v", results)
+	}
+	result := answer.GetUniform()[0]
+	if refused := result.GetRefused(); result.GetError() != nil || len(refused) != 2 || refused[0].GetIndex() != 1 || refused[1].GetIndex() != 3 ||
+		codes.Code(refused[0].GetError().GetCode()) != codes.AlreadyExists || fieldOf(refused[1].GetError()) != "uniform[0].job_ids[3]" {
+		t.Errorf("got %v", result)
+	}
+	for id, payload := range map[string]string{first: "2", third: "0"} {
+		got, err := stubs.GetJob(t.Context(), &pb.GetJobRequest{JobId: id})
+		if job := got.GetJob(); err != nil || string(job.GetPayload()) != payload || job.GetPriority() != 2 || job.GetHeaders()["a"] != "b" || job.GetKind() != "k" {
+			t.Errorf("got %v, %v", job, err)
+		}
+	}
+}
+
+// As the server does it: in whichever form and order they come.
+func TestJobsOfOneCallRunInTheOrderOfTheirIDs(t *testing.T) {
+	server := atlasqueuetest.NewServer(t)
+	var ids []string
+	for range 6 {
+		ids = append(ids, atlasqueue.NewJobID())
+	}
+	_, err := producer(t, server).EnqueueBatch(t.Context(), &pb.EnqueueBatchRequest{
+		Jobs:    []*pb.NewJob{{Queue: "q", Kind: "k", JobId: ids[4]}, {Queue: "q", Kind: "k", JobId: ids[1]}},
+		Uniform: []*pb.UniformJobs{uniformed(&pb.NewJob{Queue: "q", Kind: "k"}, ids[5], ids[0]), uniformed(&pb.NewJob{Queue: "q", Kind: "l"}, ids[3], ids[2])},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stubs := workers(t, server)
+	for _, id := range ids {
+		if job := leased(t, stubs); job.GetJobId() != id {
+			t.Errorf("%s ran instead of %s", job.GetJobId(), id)
+		}
 	}
 }

@@ -84,8 +84,12 @@ func carry(job *atlasqueue.NewJob, carried map[string]string) {
 	if _, own := job.Headers[traceparent]; own {
 		return
 	}
-	headers := maps.Clone(carried)
-	maps.Copy(headers, job.Headers)
+	// Jobs without headers of their own share one map.
+	headers := carried
+	if len(job.Headers) > 0 {
+		headers = maps.Clone(carried)
+		maps.Copy(headers, job.Headers)
+	}
 	// A trace must not be why a job is refused.
 	if len(headers) <= headersMax && bytesOf(headers) <= headersBytesMax {
 		job.Headers = headers

@@ -21,6 +21,7 @@ import (
 
 	atlasqueue "github.com/atlasqueue/atlasqueue/clients/go"
 	"github.com/atlasqueue/atlasqueue/clients/go/atlasqueuetest"
+	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
 	atlasqueueotel "github.com/atlasqueue/atlasqueue/clients/go/otel"
 	"github.com/atlasqueue/atlasqueue/clients/go/worker"
 )
@@ -32,8 +33,9 @@ type traced struct {
 	client   *atlasqueue.Client
 	provider *trace.TracerProvider
 	spans    *tracetest.InMemoryExporter
-	// What went with the last unary call.
-	sent metadata.MD
+	// What went with the last unary call, and the last request to store many jobs.
+	sent  metadata.MD
+	batch *pb.EnqueueBatchRequest
 }
 
 func newTraced(t *testing.T, sampler trace.Sampler) *traced {
@@ -57,6 +59,9 @@ func newTraced(t *testing.T, sampler trace.Sampler) *traced {
 
 func (x *traced) note(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	x.sent, _ = metadata.FromOutgoingContext(ctx)
+	if batch, ok := request.(*pb.EnqueueBatchRequest); ok {
+		x.batch = batch
+	}
 	return invoke(ctx, method, request, reply, conn, options...)
 }
 
@@ -212,6 +217,41 @@ func TestHeadersOfTheCallerStay(t *testing.T) {
 	added, err := x.client.Get(t.Context(), ids[2])
 	if err != nil || added.Headers["traceparent"][36:52] != batch.SpanContext.SpanID().String() || added.Headers["tenant"] != "acme" {
 		t.Errorf("got %v, %v", added.Headers, err)
+	}
+}
+
+func TestJobsOfABatchShareTheirTraceAndEachHasIt(t *testing.T) {
+	x := newTraced(t, trace.AlwaysSample())
+	jobs := slices.Repeat([]atlasqueue.NewJob{{Queue: "media", Kind: "resize"}}, 40)
+	for i := range jobs {
+		if i%2 == 0 {
+			jobs[i].Headers = map[string]string{"tenant": "acme"}
+		}
+	}
+	jobs = slices.Concat(jobs, jobs)
+	ids, err := x.client.EnqueueBatch(t.Context(), jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(x.batch.GetUniform()) != 2 || len(x.batch.GetJobs()) != 0 {
+		t.Errorf("sent %v", x.batch)
+	}
+	trace := x.sent.Get("traceparent")[0]
+	if span := x.named("enqueue media")[0].SpanContext.SpanID().String(); trace[36:52] != span {
+		t.Errorf("the span is %s, the trace %s", span, trace)
+	}
+	for i, id := range ids {
+		kept, err := x.client.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"traceparent": trace}
+		if i%2 == 0 {
+			want["tenant"] = "acme"
+		}
+		if !maps.Equal(kept.Headers, want) {
+			t.Errorf("job %d has %v", i, kept.Headers)
+		}
 	}
 }
 
