@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.enqueue import UNIFORM_MIN, Enqueuer
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.columns import UniformJobs
 from atlasqueue_server.model.errors import AtlasQueueError, InvalidField, TooManyQueues
-from atlasqueue_server.model.jobs import NewJob, UniformJobs
+from atlasqueue_server.model.jobs import NewJob
 from atlasqueue_server.rpc import convert_in
 from atlasqueue_server.rpc.errors import shortened, to_status
 from atlasqueue_server.rpc.validate import Checker

@@ -14,11 +14,10 @@ from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_se
 from atlasqueue_server.domain.order import PRIORITIES
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.columns import JOB_ID_BYTES, CompletedJobs, UniformJobs
 from atlasqueue_server.model.errors import InvalidField
 from atlasqueue_server.model.jobs import (
-    JOB_ID_BYTES,
     NO_ERROR,
-    CompletedJobs,
     DeadLetterFilter,
     HeldJob,
     JobError,
@@ -26,7 +25,6 @@ from atlasqueue_server.model.jobs import (
     Outcome,
     OutcomeKind,
     QueuePolicy,
-    UniformJobs,
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
@@ -118,7 +116,8 @@ def uniform_jobs(at: str, told: job_service_pb2.UniformJobs) -> UniformJobs | In
         check.refuse("job_ids", f"must hold {JOB_ID_BYTES} bytes for each of the payloads")
     if violations := [*of_shared.violations, *check.violations]:
         return InvalidField(violations)
-    return UniformJobs(shared, job_ids, payloads)
+    # Equal for all of a sort, but for the id that was made for it.
+    return UniformJobs(shared._replace(job_id=""), job_ids, payloads)
 
 
 def unsound_of_uniform(at: str, jobs: UniformJobs) -> dict[int, InvalidField]:

@@ -13,7 +13,8 @@ from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import CompletedJobs, Outcome, Reported
+from atlasqueue_server.model.columns import CompletedJobs
+from atlasqueue_server.model.jobs import Outcome, Reported
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.validate import Checker
 
