@@ -238,3 +238,37 @@ async def test_no_items_need_no_flush() -> None:
     store = Store()
     assert await store.batcher().submit([]) == []
     assert not store.flushed
+
+
+async def test_what_was_cut_by_the_caller_is_not_cut_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a chunk that is alone in its flight reaches the flush as it is, not as a copy."""
+    monkeypatch.setattr(batching, "ROWS_MAX", 3)
+    monkeypatch.setattr(batching, "BYTES_MAX", 0)
+    flushed: list[Sequence[int]] = []
+
+    async def flush(items: Sequence[int]) -> list[int]:
+        flushed.append(items)
+        return [2 * item for item in items]
+
+    batcher = Batcher(flush, size=lambda _: 1, flights=1)
+    chunks = [(1, 2, 3), (4, 5), (6,), (7, 8, 9)]
+    assert await batcher.submit_cut(iter(chunks)) == [2 * n for n in range(1, 10)]
+    assert flushed == [chunks[0], [4, 5, 6], chunks[3]]
+    assert flushed[0] is chunks[0]
+    assert flushed[2] is chunks[3]
+
+
+async def test_chunks_are_let_in_as_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PENDING_ROWS_MAX", 5)
+    store = Store()
+    store.may_end.set()
+    batcher = store.batcher()
+    with pytest.raises(Overloaded):
+        await batcher.submit_cut([[1, 2, 3], [4, 5, 6]])
+    assert await batcher.submit_cut([[1, 2, 3], [4, 5]]) == [2, 4, 6, 8, 10]
+    await batcher.close()
+    with pytest.raises(ShuttingDown):
+        await batcher.submit_cut([[1]])
+    assert [item for flight in store.flushed for item in flight] == [1, 2, 3, 4, 5]
