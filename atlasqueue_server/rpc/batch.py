@@ -105,13 +105,25 @@ async def _judged_uniform(uniform: Sequence[job_service_pb2.UniformJobs]) -> lis
             await asyncio.sleep(0)
         at = f"uniform[{i}]."
         jobs = convert_in.uniform_jobs(at, told)
-        if isinstance(jobs, UniformJobs):
-            unsound = convert_in.unsound_of_uniform(at, jobs)
-            apart = unsound or len(jobs) < UNIFORM_MIN
-            judged.append([unsound.get(n, job) for n, job in enumerate(jobs)] if apart else jobs)
-        else:
-            judged.append(jobs)
+        judged.append(jobs if isinstance(jobs, InvalidField) else await _whole_or_apart(at, jobs))
     return judged
+
+
+async def _whole_or_apart(at: str, jobs: UniformJobs) -> UniformJobs | list[Judged]:
+    unsound: dict[int, InvalidField] = {}
+    for start in range(0, len(jobs), JUDGED_AT_ONCE):
+        if unsound:
+            await asyncio.sleep(0)
+        some = jobs[start : start + JUDGED_AT_ONCE]
+        unsound |= convert_in.unsound_of_uniform(at, some, start)
+    if not unsound and len(jobs) >= UNIFORM_MIN:
+        return jobs
+    apart: list[Judged] = []
+    for n in range(len(jobs)):
+        if n and not n % JUDGED_AT_ONCE:
+            await asyncio.sleep(0)
+        apart.append(unsound.get(n) or jobs[n])
+    return apart
 
 
 async def _store(enqueuer: Enqueuer, jobs: Sequence[NewJob]) -> Sequence[AtlasQueueError | None]:
