@@ -128,7 +128,7 @@ async def test_both_forms_in_one_call_are_answered_in_their_order(
     many = uniform(UNIFORM_MIN, {5: taken_too})
     shared_is_bad = uniform(UNIFORM_MIN, queue="no queue", priority=6)
     some_are_bad = uniform(
-        UNIFORM_MIN + 1, {3: NIL, 9: NIL, 11: taken}, {9: TOO_LARGE, UNIFORM_MIN: TOO_LARGE}
+        600, {3: NIL, 9: NIL, 11: taken, 555: NIL}, {9: TOO_LARGE, 599: TOO_LARGE}
     )
     few = uniform(3, {0: NIL, 2: taken_too}, kind="other")
     sound = uniform(2 * UNIFORM_MIN, queue="post")
@@ -146,7 +146,8 @@ async def test_both_forms_in_one_call_are_answered_in_their_order(
             3: ["uniform[2].job_ids[3]"],
             9: ["uniform[2].job_ids[9]", "uniform[2].payloads[9]"],
             11: "JobIdConflict",
-            UNIFORM_MIN: [f"uniform[2].payloads[{UNIFORM_MIN}]"],
+            555: ["uniform[2].job_ids[555]"],
+            599: ["uniform[2].payloads[599]"],
         },
         {0: ["uniform[3].job_ids[0]"], 2: "JobIdConflict"},
         {},
