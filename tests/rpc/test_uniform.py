@@ -18,6 +18,7 @@ from google.rpc import status_pb2
 from atlasqueue.errors import DETAILS_KEY, AtlasQueueError, InvalidField, from_status
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue.v1 import job_service_pb2 as wire
+from atlasqueue_server.domain import enqueue as enqueue_of_domain
 from atlasqueue_server.domain.enqueue import UNIFORM_MIN
 from atlasqueue_server.model import limits
 from tests.factories import execute
@@ -286,27 +287,33 @@ ALL_BUT_PLACE = (
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_they_are_stored_and_answered_as_the_same_jobs_one_by_one(
-    server: RunningServer, connection: Any, seed: int
+    server: RunningServer, connection: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawn: what they share, who of them exists already, who is refused, who stands there twice."""
+    # So that all can be stored by the statement of their own that could.
+    monkeypatch.setattr(enqueue_of_domain, "DOUBT_S", 0.0)
     draw = random.Random(seed)
-    for _ in range(4):
-        count = draw.choice([1, 2, UNIFORM_MIN - 1, UNIFORM_MIN, 3 * UNIFORM_MIN])
-        shared: dict[str, Any] = draw.choice(
-            [
-                {},
-                {"priority": 1, "headers": {"a": "1", "b": "2"}},
-                {"deadline": Duration(seconds=5), "run_at": Timestamp(seconds=2_000_000_000)},
-                {"run_at": Timestamp(seconds=1)},
-                {"retry_policy": job_pb2.RetryPolicy(max_attempts=3, multiplier=1.5)},
-            ]
+    full = {
+        "priority": 1,
+        "headers": {"a": "1", "b": "2"},
+        "deadline": Duration(seconds=5),
+        "retry_policy": job_pb2.RetryPolicy(max_attempts=3, multiplier=1.5),
+    }
+    run_ats = [{"run_at": Timestamp(seconds=seconds)} for seconds in (1, 2_000_000_000)]
+    for _ in range(8):
+        count = draw.choice([1, UNIFORM_MIN - 1, UNIFORM_MIN, 2 * UNIFORM_MIN, 3 * UNIFORM_MIN])
+        shared: dict[str, Any] = draw.choice([{}, full, full, *(full | at for at in run_ats)])
+        share_known, share_odd, twins = draw.choice(
+            [(0, 0, 0)] * 2 + [(0.05, 0, 1), (0, 0.02, 0), (0.05, 0.02, 0)]
         )
-        odd = {n: draw.choice([NIL, uuid.uuid4()]) for n in range(count) if draw.random() < 0.02}
+        odd = {n: NIL for n in range(count) if draw.random() < share_odd}
         asked = uniform(count, odd, **shared)
-        known = [job for job in apart(asked) if draw.random() < 0.05 and job.job_id != str(NIL)]
+        known = [
+            job for job in apart(asked) if draw.random() < share_known and job.job_id != str(NIL)
+        ]
         for job in known[::2]:
             job.payload = b"another"
-        if draw.random() < 0.5:
+        if twins:
             at = draw.randrange(count)
             asked.job_ids += asked.job_ids[16 * at : 16 * at + 16]
             asked.payloads.append(draw.choice([asked.payloads[at], b"of a twin"]))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -227,13 +228,25 @@ def test_ids_that_are_made_together_are_as_those_made_one_by_one() -> None:
     assert all(uuid.UUID(i).bytes[8] >> 6 == 0b10 for i in ids)
 
 
-def test_ids_of_several_threads_are_apart() -> None:
+@pytest.fixture
+def threads_take_turns() -> Iterator[None]:
+    """Much more often than they would."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("threads_take_turns")
+def test_ids_of_several_threads_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within one tick of the clock, where they are told apart by counting on."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
     begin = threading.Barrier(4)
 
     def make(_: int) -> list[str]:
         begin.wait()
         made: list[str] = []
-        for count in range(200):
+        for count in range(2000):
             made += [*new_job_ids(count % 7), atlasqueue.new_job_id()]
         return made
 
