@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_server.domain import watch as watching
+from atlasqueue_server.metrics.names import UNKNOWN
 from atlasqueue_server.model import limits
 from tests.factories import execute
 from tests.plugins.server import RunningServer
@@ -339,6 +340,10 @@ async def test_completed_jobs_are_counted(server: RunningServer) -> None:
     }
     await report(server, **told)
     await report(server, **told)
+    # Columns alone: another way to the same counters.
+    alone = await enqueue_and_lease(server, 3)
+    await report(server, completed=[completed(alone[:2])])
+    await report(server, completed=[completed(alone)])
     nobody = wire.LeasedJob(queue=QUEUE, job_id=str(uuid.uuid4()), fence=10**9)
     await report(server, completed=[completed([nobody])])
     async with httpx.AsyncClient() as http:
@@ -349,10 +354,12 @@ async def test_completed_jobs_are_counted(server: RunningServer) -> None:
         for sample in family.samples
         if "_bucket" not in sample.name
     }
-    for queue, count in (QUEUE, 6), (OTHER, 4):
+    for queue, count, repeated in (QUEUE, 9, 8), (OTHER, 4, 4):
         assert values["atlasqueue_jobs_completed_total", *sorted((queue, "k"))] == count
         assert values["atlasqueue_job_run_seconds_count", *sorted((queue, "k"))] == count
-        assert values["atlasqueue_reports_repeated_total", queue] == count
+        assert values["atlasqueue_reports_repeated_total", queue] == repeated
+    # None is counted as of a kind that nobody knows any more.
+    assert not [key for key in values if key[0].startswith("atlasqueue_jobs_") and UNKNOWN in key]
     assert values["atlasqueue_reports_refused_total", *sorted((QUEUE, "not_found"))] == 1
-    assert values["atlasqueue_report_batch_jobs_count",] == 3
-    assert values["atlasqueue_report_batch_jobs_sum",] == 21
+    assert values["atlasqueue_report_batch_jobs_count",] == 5
+    assert values["atlasqueue_report_batch_jobs_sum",] == 26

@@ -18,13 +18,13 @@ from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue_server.domain import lease as leasing
 from atlasqueue_server.model import limits
 from atlasqueue_server.rpc import convert_out
-from atlasqueue_server.rpc.convert_out import UNIFORM_MIN
 from atlasqueue_server.store.lease import LeasedRow, wire_bytes
 from tests.factories import execute
 from tests.plugins.server import RunningServer
 from tests.rpc.columns import QUEUE, all_of, enqueue, lease, outcome, stream
 
-MANY, FEW = UNIFORM_MIN, UNIFORM_MIN - 1
+# So many of a sort come in columns, and so few do not.
+MANY, FEW = 16, 15
 
 
 @pytest.fixture(autouse=True)
