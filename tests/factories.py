@@ -14,7 +14,7 @@ Every job has been leased once, so that it has a fence that means something:
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.columns import UniformJobs
 from atlasqueue_server.model.jobs import JobError, NewJob, Outcome, OutcomeKind, Session
 from atlasqueue_server.model.states import Gone, Place, State
 from atlasqueue_server.store.database import Database
@@ -79,6 +80,12 @@ def new_job(queue: str, **fields: Any) -> NewJob:
         "priority": 3,
     }
     return NewJob(queue=queue, **(values | fields))
+
+
+def uniform_of(jobs: Sequence[NewJob]) -> UniformJobs:
+    """The same jobs in columns; what is not their id or payload is that of the first."""
+    job_ids = b"".join(uuid.UUID(job.job_id).bytes for job in jobs)
+    return UniformJobs(jobs[0], job_ids, [job.payload for job in jobs])
 
 
 class Factory:

@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 from atlasqueue_server import traces
+from atlasqueue_server.model.columns import Columns
 from atlasqueue_server.model.errors import Overloaded, ShuttingDown
 
 T = TypeVar("T")
@@ -46,8 +47,15 @@ BYTES_MAX = 8 * 1024 * 1024
 PENDING_ROWS_MAX = 100_000
 
 
-def joined(chunks: Sequence[Sequence[T]]) -> Sequence[T]:
-    """All items of these."""
+def _joined(chunks: Sequence[Sequence[T]]) -> Sequence[T]:
+    """All items of these; columns of a sort stay columns, and so does a chunk that is alone."""
+    first = chunks[0]
+    if len(chunks) == 1:
+        return first
+    if isinstance(first, Columns):
+        columns = [chunk for chunk in chunks if isinstance(chunk, Columns)]
+        if len(columns) == len(chunks) and all(each.sort == first.sort for each in columns):
+            return first.joined(columns)
     return [item for chunk in chunks for item in chunk]
 
 
@@ -60,14 +68,12 @@ class Batcher(Generic[T, R]):
         *,
         size: Callable[[T], int],
         flights: int = 3,
-        join: Callable[[Sequence[Sequence[T]]], Sequence[T]] = joined,
         gather_s: Callable[[], float] | None = None,
         observe: Callable[[int], None] = lambda rows: None,
         verb: str = "",
     ) -> None:
         self._flush = flush
         self._size = size
-        self._join = join
         self._gather_s = gather_s
         self._enough = asyncio.Event()
         self._shared_s = 0.0
@@ -95,8 +101,8 @@ class Batcher(Generic[T, R]):
             return await self._add(items)
         return await self._all(self._chunks(items))
 
-    async def submit_column(self, items: Sequence[T]) -> Sequence[R]:
-        """As submit, for items whose slices are worth keeping as they are: they reach the flush so."""
+    async def submit_columns(self, items: Columns[T]) -> Sequence[R]:
+        """As submit; they reach the flush as columns, unless others share it that are of another sort."""
         self._let_in(len(items))
         return await self._all(
             items[start : start + ROWS_MAX] for start in range(0, len(items), ROWS_MAX)
@@ -204,8 +210,7 @@ class Batcher(Generic[T, R]):
         return taken
 
     async def _flush_once(self, calls: Sequence[Waiting[T, R]]) -> None:
-        chunks = [chunk for chunk, _ in calls]
-        items = chunks[0] if len(chunks) == 1 else self._join(chunks)
+        items = _joined([chunk for chunk, _ in calls])
         self._observe(len(items))
         left_at = time.monotonic()
         try:

@@ -19,8 +19,9 @@ from atlasqueue_server.domain.lease import Lane
 from atlasqueue_server.domain.queues import Queues, too_many_queues
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.model.columns import UniformJobs
 from atlasqueue_server.model.errors import AtlasQueueError, JobIdConflict, Overloaded
-from atlasqueue_server.model.jobs import Enqueued, NewJob, UniformJobs
+from atlasqueue_server.model.jobs import Enqueued, NewJob
 from atlasqueue_server.store import enqueue as store
 from atlasqueue_server.store.database import Database
 
@@ -75,7 +76,7 @@ class Enqueuer:
         queue = jobs.shared.queue
         if await self._queues.ensure({queue}):
             raise too_many_queues(queue)
-        stored = await self._batcher.submit_column(jobs)
+        stored = await self._batcher.submit_columns(jobs)
         if stored.count(Enqueued.STORED) == len(stored):
             return {}
         found = ((at, _error(jobs[at], answer)) for at, answer in enumerate(stored))

@@ -9,17 +9,12 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, cast
 
-from atlasqueue_server.domain.batching import Batcher, joined
+from atlasqueue_server.domain.batching import Batcher
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.model.columns import CompletedJobs
 from atlasqueue_server.model.errors import Overloaded
-from atlasqueue_server.model.jobs import (
-    CompletedJobs,
-    Outcome,
-    OutcomeKind,
-    Reported,
-    ReportStatus,
-)
+from atlasqueue_server.model.jobs import Outcome, OutcomeKind, Reported, ReportStatus
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import report as store
 from atlasqueue_server.store.database import Database
@@ -48,7 +43,6 @@ class Reporter:
         self._signals = signals
         self._batcher: Batcher[Outcome, Reported] = Batcher(
             self._flush,
-            join=_joined,
             size=lambda o: len(o.result or b"") + 200,
             observe=self._journal.committed_reports,
             verb="report",
@@ -66,7 +60,7 @@ class Reporter:
 
     async def _submit(self, told: Sequence[Outcome]) -> Sequence[Reported]:
         if isinstance(told, CompletedJobs):
-            return await self._batcher.submit_column(told)
+            return await self._batcher.submit_columns(told)
         return await self._batcher.submit(told)
 
     async def close(self) -> None:
@@ -148,14 +142,6 @@ class Reporter:
         for outcome in outcomes:
             if outcome.fence in moved:
                 self._signals.job_moved(outcome.job_id)
-
-
-def _joined(chunks: Sequence[Sequence[Outcome]]) -> Sequence[Outcome]:
-    """All of these; completes without a result stay columns."""
-    completed = [chunk for chunk in chunks if isinstance(chunk, CompletedJobs)]
-    if len(completed) == len(chunks) and len({each.queue for each in completed}) == 1:
-        return CompletedJobs.joined(completed)
-    return joined(chunks)
 
 
 def by_distinct_fences(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:

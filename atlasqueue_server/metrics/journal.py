@@ -23,15 +23,8 @@ from prometheus_client import CollectorRegistry
 from atlasqueue_server.logs import log_verb
 from atlasqueue_server.metrics.families import SIZES, CounterFamily, HistogramFamily
 from atlasqueue_server.metrics.names import UNKNOWN, Names
-from atlasqueue_server.model.jobs import (
-    CompletedJobs,
-    NewJob,
-    Outcome,
-    OutcomeKind,
-    Reported,
-    ReportStatus,
-    UniformJobs,
-)
+from atlasqueue_server.model.columns import CompletedJobs, UniformJobs
+from atlasqueue_server.model.jobs import NewJob, Outcome, OutcomeKind, Reported, ReportStatus
 from atlasqueue_server.model.states import State, Verb
 from atlasqueue_server.store.lease import LeasedRow
 

@@ -5,37 +5,13 @@ Those that come by the thousand are tuples, which cost a fifth of a frozen datac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.model.states import State
-
-# Of an id in binary form.
-JOB_ID_BYTES = 16
-
-
-def ids_within(job_ids: bytes, start: int, stop: int) -> bytes:
-    """Those of a column of ids from position `start` to before `stop`."""
-    return job_ids[start * JOB_ID_BYTES : stop * JOB_ID_BYTES]
-
-
-def run_of(cut: slice, length: int) -> tuple[int, int]:
-    """Where a run of a column begins and ends. Raises ValueError for what is no run."""
-    start, stop, step = cut.indices(length)
-    if step != 1:
-        raise ValueError("only a run can be cut out of a column")
-    return start, stop
-
-
-def id_text(id_bytes: bytes) -> str:
-    """An id in canonical text form; uuid.UUID would take twice as long."""
-    digits = id_bytes.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class NewJob(NamedTuple):
@@ -50,38 +26,6 @@ class NewJob(NamedTuple):
     run_at: datetime | None = None
     deadline_ms: int | None = None
     policy: RetryPolicy = NO_POLICY
-
-
-class UniformJobs(Sequence[NewJob]):
-    """Validated jobs that differ in id and payload only, kept in columns: thousands cost no object each.
-
-    Each of them is a NewJob for who asks for it.
-    """
-
-    __slots__ = ("job_ids", "payloads", "shared")
-
-    def __init__(self, shared: NewJob, job_ids: bytes, payloads: Sequence[bytes]) -> None:
-        """`job_ids`: JOB_ID_BYTES for each payload; of `shared` id and payload mean nothing."""
-        self.shared = shared
-        self.job_ids = job_ids
-        self.payloads = payloads
-
-    def __len__(self) -> int:
-        return len(self.payloads)
-
-    @overload
-    def __getitem__(self, at: int) -> NewJob: ...
-    @overload
-    def __getitem__(self, at: slice) -> UniformJobs: ...
-    def __getitem__(self, at: int | slice) -> NewJob | UniformJobs:
-        if isinstance(at, int):
-            at = range(len(self))[at]
-            job_id = id_text(ids_within(self.job_ids, at, at + 1))
-            return self.shared._replace(job_id=job_id, payload=self.payloads[at])
-        start, stop = run_of(at, len(self))
-        return UniformJobs(
-            self.shared, ids_within(self.job_ids, start, stop), self.payloads[start:stop]
-        )
 
 
 class Enqueued(StrEnum):
@@ -125,44 +69,6 @@ class Outcome(NamedTuple):
     result: bytes | None = None
     error: JobError = NO_ERROR
     delay_ms: int | None = None
-
-
-class CompletedJobs(Sequence[Outcome]):
-    """Validated completes without a result, of one queue, in columns. Each is an Outcome for who asks for it."""
-
-    __slots__ = ("fences", "job_ids", "queue")
-
-    def __init__(self, queue: str, job_ids: bytes, fences: Sequence[int]) -> None:
-        """`job_ids`: JOB_ID_BYTES for each fence."""
-        self.queue = queue
-        self.job_ids = job_ids
-        self.fences = fences
-
-    def __len__(self) -> int:
-        return len(self.fences)
-
-    @overload
-    def __getitem__(self, at: int) -> Outcome: ...
-    @overload
-    def __getitem__(self, at: slice) -> CompletedJobs: ...
-    def __getitem__(self, at: int | slice) -> Outcome | CompletedJobs:
-        if isinstance(at, int):
-            at = range(len(self))[at]
-            job_id = id_text(ids_within(self.job_ids, at, at + 1))
-            return Outcome(self.queue, job_id, self.fences[at], OutcomeKind.COMPLETE)
-        start, stop = run_of(at, len(self))
-        return CompletedJobs(
-            self.queue, ids_within(self.job_ids, start, stop), self.fences[start:stop]
-        )
-
-    @staticmethod
-    def joined(parts: Sequence[CompletedJobs]) -> CompletedJobs:
-        """All of these, which are of one queue."""
-        return CompletedJobs(
-            parts[0].queue,
-            b"".join([part.job_ids for part in parts]),
-            list(chain.from_iterable([part.fences for part in parts])),
-        )
 
 
 class ReportStatus(StrEnum):

@@ -1,20 +1,22 @@
 """EnqueueBatch: thousands of jobs, each judged and answered on its own.
 
 jobs     judged together, or one by one when there is something to refuse ─┬─▶ Enqueuer.enqueue
-uniform  few of them, or one of them refused: taken apart ─────────────────┘
+uniform  few, one of them refused, or several of a line: taken apart ──────┘
          many, and sound: as they are ───────────────────────────────────────▶ Enqueuer.enqueue_uniform
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from atlasqueue.v1 import job_pb2, job_service_pb2
 from atlasqueue_server.domain.enqueue import UNIFORM_MIN, Enqueuer
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.columns import UniformJobs
 from atlasqueue_server.model.errors import AtlasQueueError, InvalidField, TooManyQueues
-from atlasqueue_server.model.jobs import NewJob, UniformJobs
+from atlasqueue_server.model.jobs import NewJob
 from atlasqueue_server.rpc import convert_in
 from atlasqueue_server.rpc.errors import shortened, to_status
 from atlasqueue_server.rpc.validate import Checker
@@ -29,6 +31,8 @@ ID_CHARS_SHOWN = 36
 Judged = NewJob | InvalidField
 # As they are, taken apart, or refused as a whole.
 JudgedUniform = UniformJobs | list[Judged] | InvalidField
+# Where jobs wait behind each other: queue and priority.
+Line = tuple[str, int]
 # By position in the request.
 Errors = Mapping[int, AtlasQueueError | None]
 
@@ -39,11 +43,13 @@ async def enqueue(
     """Stores what can be stored, and says of the rest why not. Raises InvalidField: too few jobs or too many."""
     _count(request)
     jobs = await judged_jobs(request.jobs)
-    uniform = await _judged_uniform(request.uniform)
+    uniform = await _judged_uniform(request.uniform, {_line(job) for job in _sound(jobs)})
     few = [each for each in (jobs, *uniform) if isinstance(each, list)]
     many = [each for each in uniform if isinstance(each, UniformJobs)]
+    # Lists tell no order between each other, but ids do: first in, first out.
+    store_few = _store_by_id if len(few) > 1 else _store
     of_few, of_many = await asyncio.gather(
-        _store(enqueuer, [job for some in few for job in some if isinstance(job, NewJob)]),
+        store_few(enqueuer, [job for some in few for job in _sound(some)]),
         asyncio.gather(*(_store_uniform(enqueuer, each) for each in many)),
     )
     stored, stored_uniform = iter(of_few), iter(of_many)
@@ -98,24 +104,63 @@ def judge(at: str, job: job_pb2.NewJob) -> Judged:
     return InvalidField(check.violations) if check.violations else new
 
 
-async def _judged_uniform(uniform: Sequence[job_service_pb2.UniformJobs]) -> list[JudgedUniform]:
-    judged: list[JudgedUniform] = []
+async def _judged_uniform(
+    uniform: Sequence[job_service_pb2.UniformJobs], others: Collection[Line]
+) -> list[JudgedUniform]:
+    """Each of these, beside jobs that stand in the lines `others`. Who shares a line is taken apart, to keep its order."""
+    judged: list[UniformJobs | InvalidField] = []
     for i, told in enumerate(uniform):
         if i:
             await asyncio.sleep(0)
-        at = f"uniform[{i}]."
-        jobs = convert_in.uniform_jobs(at, told)
-        if isinstance(jobs, UniformJobs):
-            unsound = convert_in.unsound_of_uniform(at, jobs)
-            apart = unsound or len(jobs) < UNIFORM_MIN
-            judged.append([unsound.get(n, job) for n, job in enumerate(jobs)] if apart else jobs)
-        else:
-            judged.append(jobs)
-    return judged
+        judged.append(convert_in.uniform_jobs(f"uniform[{i}].", told))
+    lines = Counter(_line(jobs.shared) for jobs in judged if isinstance(jobs, UniformJobs))
+    lines.update(others)
+    return [
+        await _whole_or_apart(f"uniform[{i}].", jobs, shares_line=lines[_line(jobs.shared)] > 1)
+        if isinstance(jobs, UniformJobs)
+        else jobs
+        for i, jobs in enumerate(judged)
+    ]
+
+
+def _line(job: NewJob) -> Line:
+    return job.queue, job.priority
+
+
+def _sound(judged: Iterable[Judged]) -> Iterator[NewJob]:
+    return (job for job in judged if isinstance(job, NewJob))
+
+
+async def _whole_or_apart(
+    at: str, jobs: UniformJobs, *, shares_line: bool
+) -> UniformJobs | list[Judged]:
+    unsound: dict[int, InvalidField] = {}
+    for start in range(0, len(jobs), JUDGED_AT_ONCE):
+        if unsound:
+            await asyncio.sleep(0)
+        some = jobs[start : start + JUDGED_AT_ONCE]
+        unsound |= convert_in.unsound_of_uniform(at, some, start)
+    if not unsound and not shares_line and len(jobs) >= UNIFORM_MIN:
+        return jobs
+    apart: list[Judged] = []
+    for n in range(len(jobs)):
+        if n and not n % JUDGED_AT_ONCE:
+            await asyncio.sleep(0)
+        apart.append(unsound.get(n) or jobs[n])
+    return apart
 
 
 async def _store(enqueuer: Enqueuer, jobs: Sequence[NewJob]) -> Sequence[AtlasQueueError | None]:
     return await enqueuer.enqueue(jobs) if jobs else ()
+
+
+async def _store_by_id(
+    enqueuer: Enqueuer, jobs: Sequence[NewJob]
+) -> Sequence[AtlasQueueError | None]:
+    order = sorted(range(len(jobs)), key=lambda at: jobs[at].job_id)
+    answers = await _store(enqueuer, [jobs[at] for at in order])
+    by_place = dict(zip(order, answers, strict=True))
+    return [by_place[at] for at in range(len(jobs))]
 
 
 async def _store_uniform(enqueuer: Enqueuer, jobs: UniformJobs) -> Errors | TooManyQueues:

@@ -14,11 +14,10 @@ from atlasqueue.v1 import job_pb2, job_service_pb2, queue_service_pb2, worker_se
 from atlasqueue_server.domain.order import PRIORITIES
 from atlasqueue_server.domain.workers import LeaseTerms
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.errors import InvalidField
+from atlasqueue_server.model.columns import JOB_ID_BYTES, CompletedJobs, UniformJobs
+from atlasqueue_server.model.errors import InvalidField, Violation
 from atlasqueue_server.model.jobs import (
-    JOB_ID_BYTES,
     NO_ERROR,
-    CompletedJobs,
     DeadLetterFilter,
     HeldJob,
     JobError,
@@ -26,7 +25,6 @@ from atlasqueue_server.model.jobs import (
     Outcome,
     OutcomeKind,
     QueuePolicy,
-    UniformJobs,
 )
 from atlasqueue_server.model.retry import NO_POLICY, RetryPolicy
 from atlasqueue_server.rpc.codes import REASONS_IN
@@ -118,23 +116,25 @@ def uniform_jobs(at: str, told: job_service_pb2.UniformJobs) -> UniformJobs | In
         check.refuse("job_ids", f"must hold {JOB_ID_BYTES} bytes for each of the payloads")
     if violations := [*of_shared.violations, *check.violations]:
         return InvalidField(violations)
-    return UniformJobs(shared, job_ids, payloads)
+    # Equal for all of a sort, but for the id that was made for it.
+    return UniformJobs(shared._replace(job_id=""), job_ids, payloads)
 
 
-def unsound_of_uniform(at: str, jobs: UniformJobs) -> dict[int, InvalidField]:
-    """By position: why one of them is refused."""
-    found: dict[int, InvalidField] = {}
+def unsound_of_uniform(at: str, jobs: UniformJobs, start: int = 0) -> dict[int, InvalidField]:
+    """By position: why one of them is refused. The first of them stands at `start`."""
+    found: dict[int, list[Violation]] = {}
     if NIL_ID in jobs.job_ids:
         size = JOB_ID_BYTES
-        ids = (jobs.job_ids[i * size : (i + 1) * size] for i in range(len(jobs)))
-        for i in (i for i, job_id in enumerate(ids) if job_id == NIL_ID):
-            found[i] = InvalidField.of(f"{at}job_ids[{i}]", "must not be all zeros")
+        ids = [jobs.job_ids[i * size : (i + 1) * size] for i in range(len(jobs))]
+        for i in (i for i, job_id in enumerate(ids, start) if job_id == NIL_ID):
+            found[i] = [Violation(f"{at}job_ids[{i}]", "must not be all zeros")]
     most = limits.PAYLOAD_BYTES_MAX
     if max(map(len, jobs.payloads)) > most:
-        for i in (i for i, payload in enumerate(jobs.payloads) if len(payload) > most):
-            bound = f"must be at most {most} bytes, is {len(jobs.payloads[i])}"
-            found[i] = InvalidField.of(f"{at}payloads[{i}]", bound)
-    return found
+        sizes = enumerate(map(len, jobs.payloads), start)
+        for i, size in ((i, size) for i, size in sizes if size > most):
+            bound = f"must be at most {most} bytes, is {size}"
+            found.setdefault(i, []).append(Violation(f"{at}payloads[{i}]", bound))
+    return {i: InvalidField(violations) for i, violations in found.items()}
 
 
 def _latest() -> datetime:

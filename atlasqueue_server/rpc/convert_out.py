@@ -13,8 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atlasqueue.v1 import job_pb2, queue_service_pb2, worker_service_pb2
 from atlasqueue_server.model import limits
+from atlasqueue_server.model.columns import CompletedJobs
 from atlasqueue_server.model.jobs import (
-    CompletedJobs,
     Depth,
     Failure,
     Job,

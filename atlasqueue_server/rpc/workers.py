@@ -12,7 +12,8 @@ from atlasqueue_server.domain.report import Reporter
 from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pinged, WentAway
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import CompletedJobs, Outcome
+from atlasqueue_server.model.columns import CompletedJobs
+from atlasqueue_server.model.jobs import Outcome
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.validate import Checker
 
@@ -132,9 +133,10 @@ def _fences(
     """All that a report names. One twice among the outcomes has been refused."""
     fences = [outcome.fence for outcome in outcomes]
     if completed:
-        once = len(set(fences)) + sum(map(len, completed))
+        once = len(set(fences))
         for jobs in completed:
             fences += jobs.fences
+            once += len(jobs.fences)
         if len(set(fences)) < once:
             check.refuse("completed", "must name no lease that is named before: once each")
     return fences

@@ -7,7 +7,8 @@ from typing import Any
 
 from psycopg import errors
 
-from atlasqueue_server.model.jobs import Enqueued, NewJob, UniformJobs
+from atlasqueue_server.model.columns import UniformJobs
+from atlasqueue_server.model.jobs import Enqueued, NewJob
 from atlasqueue_server.model.retry import NO_POLICY
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import id_text
+from atlasqueue_server.model.columns import id_text
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database, Params, Row
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlasqueue_server.model import limits
-from atlasqueue_server.model.jobs import CompletedJobs, Outcome, OutcomeKind
+from atlasqueue_server.model.columns import CompletedJobs
+from atlasqueue_server.model.jobs import Outcome, OutcomeKind
 from atlasqueue_server.model.states import State
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store.database import Database

@@ -3,10 +3,11 @@ package atlasqueue
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/atlasqueue/atlasqueue/clients/go/internal/jobid"
 )
 
 var lastID struct {
@@ -55,36 +56,11 @@ func nextStamps(count int) uint64 {
 }
 
 func newJobID(stamp uint64, random [8]byte) string {
-	var id [16]byte
+	var id [jobid.Bytes]byte
 	copy(id[8:], random[:])
 	binary.BigEndian.PutUint64(id[:8], stamp>>12<<16|0x7000|stamp&0xFFF)
 	id[8] = id[8]&0x3F | 0x80
-	var text [36]byte
-	hex.Encode(text[:8], id[:4])
-	hex.Encode(text[9:13], id[4:6])
-	hex.Encode(text[14:18], id[6:8])
-	hex.Encode(text[19:23], id[8:10])
-	hex.Encode(text[24:], id[10:])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
-}
-
-// parseJobID gives the bytes of a UUID in its text form, in either case; the nil UUID, which no job may have, of any
-// other text.
-func parseJobID(text string) (id [16]byte) {
-	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
-		return id
-	}
-	var digits [32]byte
-	copy(digits[:8], text)
-	copy(digits[8:12], text[9:])
-	copy(digits[12:16], text[14:])
-	copy(digits[16:20], text[19:])
-	copy(digits[20:], text[24:])
-	if _, err := hex.Decode(id[:], digits[:]); err != nil {
-		return [16]byte{}
-	}
-	return id
+	return jobid.Text(id)
 }
 
 // lowerJobID is a UUID's text in lower case. Digits, hyphens and small letters have a bit that capitals have not, so

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
+	"github.com/atlasqueue/atlasqueue/clients/go/internal/jobid"
 )
 
 // uniformMin jobs must have everything but id and payload in common to go as uniform jobs: a few gain nothing by it.
@@ -23,7 +24,7 @@ type message struct {
 	// Those that go as uniform jobs.
 	groups [][]int
 	// The ids of all that could be uniform.
-	uuids [][16]byte
+	uuids [][jobid.Bytes]byte
 
 	ids     []string
 	refused map[int]error
@@ -42,7 +43,7 @@ func newMessage(jobs []NewJob, oneByOne bool) *message {
 	m.uuids = uniformIDs(jobs)
 	grouped := grouping{jobs: jobs, known: map[common]int{}}
 	for i, id := range m.uuids {
-		if id == ([16]byte{}) || !grouped.add(i) {
+		if id == ([jobid.Bytes]byte{}) || !grouped.add(i) {
 			m.alone = append(m.alone, i)
 		}
 	}
@@ -59,20 +60,20 @@ func newMessage(jobs []NewJob, oneByOne bool) *message {
 
 // uniformIDs gives the ids of jobs that may be uniform, the nil UUID for all others. Malformed ones are for the server
 // to refuse. Of jobs with the same id the first one counts, and only those that go one by one keep their order.
-func uniformIDs(jobs []NewJob) [][16]byte {
-	ids := make([][16]byte, len(jobs))
+func uniformIDs(jobs []NewJob) [][jobid.Bytes]byte {
+	ids := make([][jobid.Bytes]byte, len(jobs))
 	ascend := true
 	for i := range jobs {
-		ids[i] = parseJobID(jobs[i].JobID)
+		ids[i] = jobid.Parse(jobs[i].JobID)
 		ascend = ascend && (i == 0 || bytes.Compare(ids[i-1][:], ids[i][:]) < 0)
 	}
 	if ascend {
 		return ids
 	}
-	firsts := make(map[[16]byte]int, len(ids))
+	firsts := make(map[[jobid.Bytes]byte]int, len(ids))
 	for i, id := range ids {
 		if first, seen := firsts[id]; seen {
-			ids[first], ids[i] = [16]byte{}, [16]byte{}
+			ids[first], ids[i] = [jobid.Bytes]byte{}, [jobid.Bytes]byte{}
 		} else {
 			firsts[id] = i
 		}
@@ -186,7 +187,7 @@ func (m *message) request() *pb.EnqueueBatchRequest {
 func (m *message) uniformJobs(members []int) *pb.UniformJobs {
 	shared := newJobToProto(m.jobs[members[0]])
 	shared.JobId, shared.Payload = "", nil
-	ids, payloads := make([]byte, 0, 16*len(members)), make([][]byte, len(members))
+	ids, payloads := make([]byte, 0, jobid.Bytes*len(members)), make([][]byte, len(members))
 	for i, at := range members {
 		ids = append(ids, m.uuids[at][:]...)
 		payloads[i] = m.jobs[at].Payload

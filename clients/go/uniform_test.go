@@ -251,23 +251,6 @@ func TestHeadersThatOnlyHaveTheirHashInCommonAreNotShared(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsAUUIDHasItsBytes(t *testing.T) {
-	id := NewJobID()
-	if got := parseJobID(id); fmt.Sprintf("%x", got) != strings.ReplaceAll(id, "-", "") || parseJobID(strings.ToUpper(id)) != got {
-		t.Errorf("%s is %x", id, got)
-	}
-	for _, text := range []string{"", nilID, id[:35], id + "0", id[:35] + "g", strings.ReplaceAll(id, "-", "0"), "{" + id[2:] + "}", id[:34] + "é"} {
-		if got := parseJobID(text); got != [16]byte{} {
-			t.Errorf("%q is %x", text, got)
-		}
-	}
-	for at := range id {
-		if text := id[:at] + "x" + id[at+1:]; parseJobID(text) != [16]byte{} {
-			t.Errorf("%q was taken", text)
-		}
-	}
-}
-
 // More are made than the clock has ticks for.
 func TestIDsMadeAtOnceHaveTheirTimesToThemselves(t *testing.T) {
 	const count = 1 << 16

@@ -80,6 +80,14 @@ def sound(rpc: str, held: Held) -> Any:
             return getattr(queue_service_pb2, f"{rpc}Request")(queue=QUEUE)
 
 
+def sound_uniform() -> job_service_pb2.EnqueueBatchRequest:
+    """A batch in its other form that the server would take."""
+    job_ids = uuid.uuid4().bytes
+    shared = job_pb2.NewJob(queue=QUEUE, kind="k")
+    jobs = job_service_pb2.UniformJobs(shared=shared, job_ids=job_ids, payloads=[b""])
+    return job_service_pb2.EnqueueBatchRequest(uniform=[jobs])
+
+
 def put(message: Any, path: str, value: Any) -> None:
     """Sets the field at a path such as outcomes[0].fail.retry_after; of a oneof the last one set wins."""
     *parents, last = path.split(".")
@@ -209,7 +217,7 @@ class Case:
 
     def request(self, held: Held, value: Any) -> Any:
         """The request with the value in it."""
-        message = sound(self.rpc, held)
+        message = sound_uniform() if self.path in UNIFORM else sound(self.rpc, held)
         put(message, self.path, value)
         return message
 
@@ -247,6 +255,15 @@ def _new_job(rpc: str, at: str) -> list[Case]:
     ]
 
 
+def _shared(rpc: str, at: str) -> list[Case]:
+    own = ("job_id", "payload")
+    return [
+        *(case for case in _new_job(rpc, at) if not case.path.endswith(own)),
+        _case(rpc, f"{at}.job_id", IDS | st.just(_FIXED), at),
+        _case(rpc, f"{at}.payload", st.binary(min_size=1, max_size=20), at),
+    ]
+
+
 def _lease(rpc: str, at: str) -> list[Case]:
     return [
         _case(rpc, f"{at}.queue", NAMES),
@@ -277,9 +294,40 @@ _ONE_JOB = "GetJob CancelJob WatchJob"
 _BOTH = "RedriveDeadLetters PurgeDeadLetters"
 _DELAYS = durations(0, limits.DELAY_S_MAX)
 
+UNIFORM_CASES = [
+    *_shared("EnqueueBatch", "uniform[0].shared"),
+    _case(
+        "EnqueueBatch",
+        "uniform[0].job_ids",
+        st.binary(max_size=48).filter(lambda ids: len(ids) != 16) | st.just(bytes(1_000_000)),
+    ),
+    _case("EnqueueBatch", "uniform[0].job_ids", st.just(bytes(16)), "uniform[0].job_ids[0]"),
+    _case("EnqueueBatch", "uniform[0].payloads", st.sampled_from([[], [b"", b""]]), "uniform[0]."),
+    _case(
+        "EnqueueBatch",
+        "uniform[0].payloads",
+        st.just([bytes(limits.PAYLOAD_BYTES_MAX + 1)]),
+        "uniform[0].payloads[0]",
+    ),
+    _case(
+        "EnqueueBatch",
+        "uniform[0].payloads",
+        st.just(b"").map(_repeated(10_001)),
+        "jobs and uniform",
+    ),
+    _case(
+        "EnqueueBatch",
+        "uniform",
+        st.just(job_service_pb2.UniformJobs()).map(_repeated(10_001)),
+    ),
+]
+# Sound but for what is at these paths is a batch in its other form.
+UNIFORM = {case.path for case in UNIFORM_CASES}
+
 CASES: list[Case] = [
     *_new_job("Enqueue", "job"),
     *_new_job("EnqueueBatch", "jobs[0]"),
+    *UNIFORM_CASES,
     _case("EnqueueBatch", "jobs", st.just([])),
     _case("EnqueueBatch", "jobs", st.just(_ANY_JOB).map(_repeated(10_001))),
     *_each(_ONE_JOB, "queue", SOME_NAMES),

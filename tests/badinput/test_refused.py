@@ -87,7 +87,8 @@ class Target:
             return _status(error)
         if rpc == "EnqueueBatch":
             # Each job is judged on its own: the refusal is that of the first.
-            return answer.results[0].error
+            results = [*answer.results, *answer.uniform]
+            return (results[0] if results[0].HasField("error") else results[0].refused[0]).error
         raise AssertionError(f"{rpc} took {str(request)[:300]!r} and answered {answer}")
 
     def rows(self) -> dict[str, list[str]]:

@@ -9,7 +9,9 @@ import pytest
 
 from atlasqueue_server.domain import batching
 from atlasqueue_server.domain.batching import Batcher
+from atlasqueue_server.model.columns import JOB_ID_BYTES, CompletedJobs
 from atlasqueue_server.model.errors import Overloaded, ShuttingDown
+from atlasqueue_server.model.jobs import Outcome
 from tests.waiting import eventually_so
 
 
@@ -238,3 +240,67 @@ async def test_no_items_need_no_flush() -> None:
     store = Store()
     assert await store.batcher().submit([]) == []
     assert not store.flushed
+
+
+class Flushed:
+    """A flush that keeps what reaches it, and answers each with its fence."""
+
+    def __init__(self) -> None:
+        self.items: list[Sequence[Outcome]] = []
+
+    async def flush(self, items: Sequence[Outcome]) -> list[int]:
+        """Keeps and answers."""
+        self.items.append(items)
+        return [item.fence for item in items]
+
+    def batcher(self) -> Batcher[Outcome, int]:
+        """A batcher on it."""
+        return Batcher(self.flush, size=lambda _: 1, flights=1)
+
+
+def completed(*fences: int, queue: str = "q") -> CompletedJobs:
+    """Completes under these fences."""
+    ids = b"".join(bytes([fence]) * JOB_ID_BYTES for fence in fences)
+    return CompletedJobs(queue, ids, fences)
+
+
+async def test_columns_are_cut_into_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "ROWS_MAX", 3)
+    flushed = Flushed()
+    answers = await flushed.batcher().submit_columns(completed(1, 2, 3, 4, 5))
+    assert answers == [1, 2, 3, 4, 5]
+    assert [list(items) for items in flushed.items] == [
+        list(completed(1, 2, 3)),
+        list(completed(4, 5)),
+    ]
+    assert all(isinstance(items, CompletedJobs) for items in flushed.items)
+
+
+@pytest.mark.parametrize(
+    ("parts", "columns"),
+    [
+        ([completed(1, 2), completed(3)], True),
+        ([completed(1, 2), completed(3, queue="other")], False),
+        ([completed(1, 2), list(completed(3))], False),
+        ([list(completed(1, 2)), completed(3)], False),
+    ],
+)
+def test_chunks_of_one_sort_that_share_a_flight_stay_columns(
+    parts: list[Sequence[Outcome]], columns: bool
+) -> None:
+    joined = batching._joined(parts)
+    assert list(joined) == [item for part in parts for item in part]
+    assert isinstance(joined, CompletedJobs) is columns
+
+
+async def test_columns_are_let_in_as_items_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PENDING_ROWS_MAX", 5)
+    flushed = Flushed()
+    batcher = flushed.batcher()
+    with pytest.raises(Overloaded):
+        await batcher.submit_columns(completed(*range(1, 7)))
+    assert await batcher.submit_columns(completed(*range(1, 6))) == [1, 2, 3, 4, 5]
+    await batcher.close()
+    with pytest.raises(ShuttingDown):
+        await batcher.submit_columns(completed(1))
+    assert len(flushed.items) == 1

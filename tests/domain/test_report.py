@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry
 from atlasqueue_server.domain.report import Reporter, by_distinct_fences
 from atlasqueue_server.domain.signals import Signals
 from atlasqueue_server.metrics.journal import Journal
+from atlasqueue_server.model.columns import CompletedJobs
 from atlasqueue_server.model.errors import DatabaseUnavailable
-from atlasqueue_server.model.jobs import CompletedJobs, Outcome, OutcomeKind, Reported, ReportStatus
+from atlasqueue_server.model.jobs import Outcome, OutcomeKind, Reported, ReportStatus
 from atlasqueue_server.store import database as store_database
 from atlasqueue_server.store import report as store
 from atlasqueue_server.store.database import Database

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +26,7 @@ from atlasqueue import (
     JobState,
     MessageTooLarge,
     NewJob,
+    TooManyQueues,
     Unavailable,
     async_calls,
     batches,
@@ -307,8 +310,148 @@ async def test_progress_counts_what_the_transport_refuses() -> None:
             await client.enqueue_many([NewJob("q", "k")], progress=seen.append)
         assert isinstance(refused.value.errors[0], MessageTooLarge)
         assert seen == [1]
-        with pytest.raises(MessageTooLarge):
-            await client.enqueue_many([NewJob("q", "k")] * 2)
+        for count in (2, 40):
+            with pytest.raises(MessageTooLarge):
+                await client.enqueue_many([NewJob("q", "k")] * count)
+
+
+def mixed(count: int) -> list[NewJob]:
+    """Jobs that can go together, and each tenth one of another sort; their payloads are their numbers."""
+    return [NewJob("q", "few" if n % 10 == 4 else "many", b"%d" % n) for n in range(count)]
+
+
+def sent(request: wire.EnqueueBatchRequest) -> dict[int, str]:
+    """The ids of the jobs in a message, by their numbers."""
+    found = {int(job.payload): job.job_id for job in request.jobs}
+    assert len(found) == len(request.jobs)
+    for each in request.uniform:
+        ids = [str(uuid.UUID(bytes=each.job_ids[16 * n :][:16])) for n in range(len(each.payloads))]
+        found |= dict(zip(map(int, each.payloads), ids, strict=True))
+    return found
+
+
+async def knows_no_uniform(
+    request: wire.EnqueueBatchRequest, context: Any
+) -> wire.EnqueueBatchResponse:
+    """Answers as a server that is older than uniform jobs, and refuses each seventh job."""
+    if not request.jobs:
+        await refuses(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")(request, context)
+    response = wire.EnqueueBatchResponse()
+    for job in request.jobs:
+        result = response.results.add(job_id=job.job_id)
+        if not int(job.payload) % 7:
+            result.error.message = f"no {int(job.payload)}"
+    return response
+
+
+async def knows_uniform(
+    request: wire.EnqueueBatchRequest, context: Any
+) -> wire.EnqueueBatchResponse:
+    """The same as a server does that knows them."""
+    alone = wire.EnqueueBatchRequest(jobs=request.jobs)
+    response = (
+        await knows_no_uniform(alone, context) if request.jobs else wire.EnqueueBatchResponse()
+    )
+    for each in request.uniform:
+        uniform = response.uniform.add()
+        for index, payload in enumerate(each.payloads):
+            if not int(payload) % 7:
+                uniform.refused.add(index=index).error.message = f"no {int(payload)}"
+    return response
+
+
+@pytest.mark.parametrize("answer", [knows_uniform, knows_no_uniform])
+async def test_refusals_of_both_forms_stand_where_their_jobs_did(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_ITEMS", 50)
+    server = Scripted(answer)
+    seen: list[int] = []
+    async with served(server) as addresses, AsyncClient(addresses) as client:
+        with pytest.raises(EnqueueManyError) as refused:
+            await client.enqueue_many(mixed(120), progress=seen.append)
+    assert {n: str(error) for n, error in refused.value.errors.items()} == {
+        n: f"no {n}" for n in range(0, 120, 7)
+    }
+    arrived = [sent(request) for request in server.asked]
+    if answer is knows_no_uniform:
+        # 20 jobs, the rest, are too few to go together. The others come again, all and with the same ids.
+        assert arrived[0] == arrived[1]
+        assert arrived[2] == arrived[3]
+        arrived = arrived[1::2] + arrived[4:]
+        assert not any(request.uniform for request in server.asked[1::2])
+    assert [len(each) for each in arrived] == [50, 50, 20]
+    assert {n: i for each in arrived for n, i in each.items()} == dict(
+        enumerate(refused.value.job_ids)
+    )
+    assert seen == [50, 100, 120]
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["asyncio", "blocking"])
+@pytest.mark.parametrize("only_uniform", [False, True])
+async def test_a_server_that_is_older_than_uniform_jobs_gets_them_one_by_one(
+    only_uniform: bool, blocking: bool
+) -> None:
+    """One that has other jobs beside them passes them over; one that has none says that there are no jobs."""
+    jobs = [NewJob("q", "k", b"%d" % n) for n in range(1, 7)] * 6
+    jobs = [replace(job, payload=b"%d" % (7 * n + 1)) for n, job in enumerate(jobs)]
+    if not only_uniform:
+        jobs += [
+            replace(job, priority=1) for job in (NewJob("q", "k", b"2"), NewJob("q", "k", b"3"))
+        ]
+    server = Scripted(knows_no_uniform)
+
+    def block(address: str) -> list[str]:
+        with Client(address) as client:
+            return client.enqueue_many(jobs)
+
+    async with served(server) as addresses:
+        if blocking:
+            job_ids = await asyncio.to_thread(block, addresses[0])
+        else:
+            async with AsyncClient(addresses) as client:
+                job_ids = await client.enqueue_many(jobs)
+    first, second = server.asked
+    assert len(first.uniform) == 1
+    assert len(first.jobs) == (0 if only_uniform else 2)
+    assert not second.uniform
+    assert len(second.jobs) == len(jobs)
+    wanted = {int(job.payload): i for job, i in zip(jobs, job_ids, strict=True)}
+    assert sent(first) == sent(second) == wanted
+
+
+async def test_a_sort_that_is_refused_as_a_whole_is_refused_for_each_of_its_jobs() -> None:
+    async def no_more_queues(
+        request: wire.EnqueueBatchRequest, _: Any
+    ) -> wire.EnqueueBatchResponse:
+        response = wire.EnqueueBatchResponse()
+        for job in request.jobs:
+            response.results.add(job_id=job.job_id)
+        for each in request.uniform:
+            uniform = response.uniform.add()
+            if each.shared.queue == "new":
+                uniform.error.details.add().Pack(
+                    error_details_pb2.ErrorInfo(reason="TOO_MANY_QUEUES", domain="atlasqueue")
+                )
+        return response
+
+    jobs = [NewJob(("old", "new", "old")[n % 3], "k") for n in range(120)] + [
+        NewJob("old", "other")
+    ]
+    async with served(Scripted(no_more_queues)) as addresses, AsyncClient(addresses) as client:
+        with pytest.raises(EnqueueManyError) as refused:
+            await client.enqueue_many(jobs)
+    assert sorted(refused.value.errors) == list(range(1, 120, 3))
+    assert {type(error) for error in refused.value.errors.values()} == {TooManyQueues}
+
+
+async def test_a_call_that_is_refused_as_a_whole_says_so() -> None:
+    """Also in the form that every server knows."""
+    server = Scripted(refuses(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"))
+    async with served(server) as addresses, AsyncClient(addresses) as client:
+        with pytest.raises(InvalidField):
+            await client.enqueue_many([NewJob("q", "k")] * 40)
+    assert [len(request.uniform) for request in server.asked] == [1, 0]
 
 
 async def test_the_blocking_twin_ends_in_time_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

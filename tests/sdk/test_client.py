@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,49 @@ async def test_refused_jobs_are_named_and_the_others_stored(client: AsyncClient)
     assert list(refused.value.errors) == [1]
     assert isinstance(refused.value.errors[1], InvalidField)
     assert (await client.queues.depth("q")).ready == 2
+
+
+async def test_many_jobs_of_several_sorts_are_read_as_they_were_enqueued(
+    client: AsyncClient,
+) -> None:
+    """Those that exist, those that are refused and those that no message can carry beside them."""
+    stored = await client.enqueue("q", "k", b"first")
+    odd = {
+        3: NewJob("q", "k", b"first", job_id=stored.upper()),
+        70: NewJob("q", "k", b"second", job_id=stored),
+        71: NewJob("q", "k", b"x" * (1024 * 1024 + 1)),
+        72: NewJob("q", "k", job_id="no id", priority=5),
+        73: NewJob("q", "k", job_id="00000000-0000-0000-0000-000000000000"),
+        599: NewJob("q", "k", b"x" * (5 << 20)),
+    }
+    sorts: list[dict[str, Any]] = [
+        {},
+        {"headers": {"b": "2", "a": "1"}, "priority": 1},
+        {"kind": "bad kind"},
+        {"deadline": timedelta(seconds=90), "retry_policy": RetryPolicy(max_attempts=3)},
+    ]
+    jobs = [
+        odd.get(n) or NewJob(**{"queue": "q", "kind": "k", "payload": b"%d" % n} | sorts[n % 4])
+        for n in range(600)
+    ]
+    with pytest.raises(EnqueueManyError) as refused:
+        await client.enqueue_many(jobs)
+    bad = {n: InvalidField for n, job in enumerate(jobs) if job.kind == "bad kind"} | {
+        70: JobIdConflict,
+        71: InvalidField,
+        72: InvalidField,
+        73: InvalidField,
+        599: MessageTooLarge,
+    }
+    assert {n: type(error) for n, error in refused.value.errors.items()} == bad
+    job_ids = refused.value.job_ids
+    assert job_ids[3] == job_ids[70] == stored
+    assert (await client.queues.depth("q")).ready == 600 - len(bad)
+    for n in (0, 1, 3, 5, 7, 593, 595, 597):
+        job = await client.get(job_ids[n])
+        assert job.payload == jobs[n].payload
+        assert (job.headers, job.priority) == (jobs[n].headers or {}, jobs[n].priority or 3)
+        assert (job.deadline, job.retry_policy) == (jobs[n].deadline, jobs[n].retry_policy)
 
 
 async def test_a_job_that_no_message_can_carry_is_named_like_the_others(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +28,7 @@ from atlasqueue.errors import (
     Violation,
     from_status,
 )
+from atlasqueue.ids import new_job_ids
 from atlasqueue.jobs import (
     DeadLetterReason,
     Failure,
@@ -199,6 +204,66 @@ def test_ids_are_version_7_and_ascend() -> None:
     assert len({i[20:] for i in ids}) == len(ids)
 
 
+def stamp_of(job_id: str) -> int:
+    """Its 4096ths of a millisecond."""
+    return int(job_id[:8] + job_id[9:13] + job_id[15:18], 16)
+
+
+def test_ids_that_are_made_together_are_as_those_made_one_by_one() -> None:
+    """More than fit into a millisecond, and some of the others between."""
+    assert new_job_ids(0) == []
+    before = time.time_ns() // 1_000_000
+    ids: list[str] = []
+    for count in (1, 5000, 0, 2, 3000):
+        ids += [*new_job_ids(count), atlasqueue.new_job_id(), atlasqueue.new_job_id()]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 8013
+    assert {(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids} == {(7, uuid.RFC_4122)}
+    assert all(str(uuid.UUID(i)) == i for i in ids)
+    assert len({i[20:] for i in ids}) == len(ids)
+    # Not one is lost between two that are made together.
+    stamps = [stamp_of(i) for i in ids[3 : 3 + 5000]]
+    assert stamps == list(range(stamps[0], stamps[0] + 5000))
+    assert stamp_of(ids[0]) >> 12 >= before
+    assert all(uuid.UUID(i).bytes[8] >> 6 == 0b10 for i in ids)
+
+
+@pytest.fixture
+def threads_take_turns() -> Iterator[None]:
+    """Much more often than they would."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("threads_take_turns")
+def test_ids_of_several_threads_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within one tick of the clock, where they are told apart by counting on."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    begin = threading.Barrier(4)
+
+    def make(_: int) -> list[str]:
+        begin.wait()
+        made: list[str] = []
+        for count in range(2000):
+            made += [*new_job_ids(count % 7), atlasqueue.new_job_id()]
+        return made
+
+    with ThreadPoolExecutor(4) as pool:
+        each = list(pool.map(make, range(4)))
+    stamps = [stamp_of(job_id) for ids in each for job_id in ids]
+    assert len(set(stamps)) == len(stamps)
+    assert all(ids == sorted(ids) for ids in each)
+
+
+def test_ids_do_not_go_back_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = atlasqueue.new_job_id()
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    ids = [last, *new_job_ids(3), atlasqueue.new_job_id(), *new_job_ids(2)]
+    assert [stamp_of(job_id) - stamp_of(last) for job_id in ids] == list(range(7))
+
+
 FORKS = """
 import os
 from atlasqueue import ids
@@ -300,6 +365,12 @@ def test_functions_before_enqueue_are_called_in_order() -> None:
     [
         ({"job_id": uuid.uuid4()}, TypeError, "job_id cannot be of type UUID"),
         ({"payload": "text"}, TypeError, "payload cannot be of type str: expected bytes"),
+        ({"payload": 5}, TypeError, "payload cannot be of type int: expected bytes"),
+        ({"payload": bytearray(b"x")}, TypeError, "payload cannot be of type bytearray"),
+        ({"headers": 5}, TypeError, "headers cannot be of type int"),
+        ({"queue": ["q"]}, TypeError, "queue cannot be of type list"),
+        ({"priority": [3]}, TypeError, "priority cannot be of type list"),
+        ({"job_id": "\ud800"}, ValueError, "job_id cannot be '\\\\ud800'"),
         ({"headers": {"a": 1}}, TypeError, "headers cannot be of type dict"),
         ({"priority": 2**40}, ValueError, "priority cannot be 1099511627776: Value out of range"),
         ({"queue": "\ud800"}, ValueError, "queue cannot be '\\\\ud800'"),
@@ -316,10 +387,14 @@ def test_functions_before_enqueue_are_called_in_order() -> None:
 def test_what_no_message_can_hold_is_named(
     given: dict[str, Any], kind: type[Exception], says: str
 ) -> None:
-    """How it showed: an id as uuid.UUID was a "bad argument type for built-in operation"."""
+    """How it showed: an id as uuid.UUID was a "bad argument type for built-in operation"; of a payload that is a
+    number enqueue_many said, when it was not the first job, that an int has no len()."""
     job = replace(NewJob("q", "k"), **given)
     with pytest.raises(kind, match=says):
         new_job_to_proto(job, job.job_id or "an id")
+    for jobs in ([job], [NewJob("q", "k"), job], [NewJob("q", "k")] * 40 + [job]):
+        with pytest.raises(kind, match=says):
+            list(batches(jobs))
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": float("nan")}, {"retry_for": -1}])

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from atlasqueue_server.model.jobs import CompletedJobs
+from atlasqueue_server.model.columns import CompletedJobs
 from atlasqueue_server.store import arrays
 from atlasqueue_server.store import database as store_database
 from atlasqueue_server.store.database import Database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,9 +19,13 @@ from atlasqueue_server.model.jobs import Enqueued, NewJob
 from atlasqueue_server.model.retry import RetryPolicy
 from atlasqueue_server.store import database as store_database
 from atlasqueue_server.store.database import Database
-from atlasqueue_server.store.enqueue import classify_enqueued_jobs, enqueue_jobs_if_new
+from atlasqueue_server.store.enqueue import (
+    classify_enqueued_jobs,
+    enqueue_jobs_if_new,
+    enqueue_uniform_jobs_if_all_new,
+)
 from atlasqueue_server.store.queues import create_queues_if_room
-from tests.factories import Factory, execute, new_job
+from tests.factories import Factory, execute, new_job, snapshot_of_queue, uniform_of
 from tests.waiting import eventually
 
 
@@ -29,8 +34,20 @@ def _enqueuer(database: Database) -> Enqueuer:
     return Enqueuer(database, Queues(database, signals), signals)
 
 
+async def _how_many_new(database: Database, jobs: list[NewJob]) -> int:
+    return (await enqueue_jobs_if_new(database, {"mail": jobs}))["mail"]
+
+
+async def _how_many_uniform(database: Database, jobs: list[NewJob]) -> int:
+    return len(jobs) * await enqueue_uniform_jobs_if_all_new(database, uniform_of(jobs))
+
+
+@pytest.mark.parametrize("stores", [_how_many_new, _how_many_uniform])
 async def test_same_ids_in_another_order_do_not_deadlock(
-    database: Database, connection: Any, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    connection: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stores: Callable[[Database, list[NewJob]], Awaitable[int]],
 ) -> None:
     """Two batches with the same ids, one in reverse, are both on their way when the middle id is freed.
 
@@ -46,10 +63,7 @@ async def test_same_ids_in_another_order_do_not_deadlock(
             " values ('mail', %(id)s, 'email', 3, '')",
             id=jobs[1].job_id,
         )
-        batches = [
-            asyncio.create_task(enqueue_jobs_if_new(database, {"mail": order}))
-            for order in (jobs, jobs[::-1])
-        ]
+        batches = [asyncio.ensure_future(stores(database, order)) for order in (jobs, jobs[::-1])]
 
         async def both_wait() -> bool:
             rows = await execute(
@@ -62,7 +76,7 @@ async def test_same_ids_in_another_order_do_not_deadlock(
         await eventually(both_wait)
         await holder.rollback()
         stored = await asyncio.gather(*batches)
-    assert sorted(found["mail"] for found in stored) == [0, 3]
+    assert sorted(stored) == [0, 3]
 
 
 async def test_many_batches_of_the_same_ids_store_each_once(
@@ -171,3 +185,86 @@ async def test_run_at_decides_by_the_database_clock(connection: Any, factory: Fa
     await factory.enqueue(run_at=now + timedelta(minutes=5))
     for table in ("ready", "scheduled"):
         assert await execute(connection, f"select count(*) from atlasqueue.{table}") == [(1,)]
+
+
+FULL: dict[str, Any] = {
+    "kind": "sms",
+    "priority": 2,
+    "headers_json": '{"a": "1", "ключ": "значение"}',
+    "deadline_ms": 60_000,
+    "policy": RetryPolicy(3, 100, 1.5, 5_000),
+}
+BODY = (
+    "kind, priority, headers, run_at, deadline_ms, max_attempts, backoff_initial_ms,"
+    " backoff_multiplier, backoff_cap_ms"
+)
+
+
+@pytest.mark.parametrize("fields", [{}, FULL], ids=["plain", "full"])
+async def test_uniform_jobs_are_stored_with_all_that_they_share(
+    database: Database, connection: Any, fields: dict[str, Any]
+) -> None:
+    """As by the statement that takes each job with a body of its own."""
+    await create_queues_if_room(database, ["mail", "other"])
+    jobs = [new_job("mail", payload=b"%d\0" % n, **fields) for n in range(100)]
+    assert await enqueue_uniform_jobs_if_all_new(database, uniform_of(jobs))
+    alone = new_job("other", **fields)
+    await enqueue_jobs_if_new(database, {"other": [alone]})
+    bodies = [
+        await execute(
+            connection,
+            f"select distinct {BODY} from atlasqueue.jobs where queue = %(queue)s",
+            queue=queue,
+        )
+        for queue in ("mail", "other")
+    ]
+    assert bodies[0] == bodies[1]
+    payloads = await execute(
+        connection, "select job_id::text, payload from atlasqueue.jobs where queue = 'mail'"
+    )
+    assert dict(payloads) == {job.job_id: job.payload for job in jobs}
+    shapes = [
+        await execute(
+            connection,
+            "select distinct priority, attempt, crashes, deliveries, fence, cause"
+            " from atlasqueue.ready where queue = %(queue)s",
+            queue=queue,
+        )
+        for queue in ("mail", "other")
+    ]
+    assert shapes[0] == shapes[1]
+    found = [await classify_enqueued_jobs(database, "mail", [job]) for job in jobs]
+    assert found == [{0: Enqueued.STORED}] * len(jobs)
+
+
+async def test_uniform_jobs_are_ready_in_the_order_of_their_ids(
+    database: Database, connection: Any
+) -> None:
+    """Whatever their order in the call; and a job knows its place among those that are ready."""
+    await create_queues_if_room(database, ["mail"])
+    jobs = [new_job("mail") for _ in range(500)]
+    assert await enqueue_uniform_jobs_if_all_new(database, uniform_of(jobs))
+    rows = await execute(
+        connection,
+        "select r.job_id::text, r.seq = j.ready_seq from atlasqueue.ready r"
+        " join atlasqueue.jobs j using (queue, job_id) order by r.seq",
+    )
+    assert rows == [(job_id, True) for job_id in sorted(job.job_id for job in jobs)]
+    deltas = await execute(
+        connection, "select queue, ready, scheduled, leased from atlasqueue.depth_deltas"
+    )
+    assert deltas == [("mail", 500, 0, 0)]
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["of an earlier call", "of the same call"])
+async def test_of_uniform_jobs_none_is_stored_when_one_id_exists(
+    database: Database, connection: Any, factory: Factory, twice: bool
+) -> None:
+    stored = await factory.enqueue()
+    before = await snapshot_of_queue(connection, "mail")
+    jobs = [new_job("mail") for _ in range(20)]
+    jobs.append(jobs[7] if twice else stored)
+    assert not await enqueue_uniform_jobs_if_all_new(database, uniform_of(jobs))
+    assert await snapshot_of_queue(connection, "mail") == before
+    # The link serves on.
+    assert await enqueue_uniform_jobs_if_all_new(database, uniform_of(jobs[:20]))

@@ -19,10 +19,10 @@ from atlasqueue_server.model.states import OPEN, Gone, State
 from atlasqueue_server.store import jobs, report, scheduler, sessions
 from atlasqueue_server.store.database import Database
 from atlasqueue_server.store.dead_letters import redrive_dead_letters_if_dead
-from atlasqueue_server.store.enqueue import classify_enqueued_jobs
+from atlasqueue_server.store.enqueue import classify_enqueued_jobs, enqueue_uniform_jobs_if_all_new
 from atlasqueue_server.store.scheduler import Term
 from atlasqueue_server.store.statements import names, statement
-from tests.factories import Factory, execute, outcome_of
+from tests.factories import Factory, execute, outcome_of, uniform_of
 
 # Tables on which a hot statement must never walk all rows.
 HOT_TABLES = {
@@ -90,6 +90,7 @@ async def _run_all_verbs(database: Database, factory: Factory, term: Term) -> No
             await jobs.cancel_job_if_open(database, at.queue, at.job_id)
         await sessions.release_undelivered(database, at.session_id, 0)
     await classify_enqueued_jobs(database, gone.queue, [gone.job])
+    await enqueue_uniform_jobs_if_all_new(database, uniform_of([gone.job]))
     await jobs.get_jobs(database, gone.queue, [gone.job_id], whole=True)
     await redrive_dead_letters_if_dead(database, gone.queue, [gone.job_id])
     await scheduler.find_due_queues(database)

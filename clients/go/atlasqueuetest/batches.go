@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/atlasqueue/atlasqueue/clients/go/gen/atlasqueue/v1"
+	"github.com/atlasqueue/atlasqueue/clients/go/internal/jobid"
 )
 
 // batched is a job of a batch: where it stands in the request, where its id does, and who is told why it is refused.
@@ -62,7 +63,7 @@ func uniform(group *pb.UniformJobs, path string) ([]batched, *pb.UniformResult) 
 	var jobs []batched
 	for i, payload := range group.GetPayloads() {
 		body := proto.CloneOf(group.GetShared())
-		body.JobId, body.Payload = textOf(group.GetJobIds()[16*i:16*i+16]), payload
+		body.JobId, body.Payload = idAt(group.GetJobIds(), i), payload
 		jobs = append(jobs, batched{body, path + ".shared", fmt.Sprintf("%s.job_ids[%d]", path, i), func(why *spb.Status) {
 			result.Refused = append(result.Refused, &pb.UniformRefusal{Index: int32(i), Error: why})
 		}})
@@ -77,12 +78,13 @@ func checkGroup(group *pb.UniformJobs, path string) error {
 		return invalid(path+".shared.job_id", "must be unset")
 	case len(shared.GetPayload()) > 0:
 		return invalid(path+".shared.payload", "must be unset")
-	case ids != 16*payloads:
+	case ids != jobid.Bytes*payloads:
 		return invalid(path+".job_ids", fmt.Sprintf("must be 16 bytes for each of %d payloads, is %d", payloads, ids))
 	}
 	return checkNames(shared, path+".shared")
 }
 
-func textOf(id []byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+// idAt gives the text of an id in a column.
+func idAt(column []byte, at int) string {
+	return jobid.Text([jobid.Bytes]byte(column[jobid.Bytes*at:]))
 }

@@ -43,14 +43,18 @@ func (s *Server) dispatch() {
 	slices.SortFunc(waiting, func(a, b *job) int {
 		return cmp.Or(cmp.Compare(a.GetPriority(), b.GetPriority()), cmp.Compare(a.seq, b.seq))
 	})
+	leased := map[*session][]*pb.LeasedJob{}
 	for _, each := range waiting {
 		for _, holder := range s.sessions {
 			if holder.stream != nil && slices.Contains(holder.terms.GetQueues(), each.GetQueue()) &&
 				s.leasedTo(holder.id) < int(holder.terms.GetSlots()) {
-				s.lease(each, holder)
+				leased[holder] = append(leased[holder], s.lease(each, holder))
 				break
 			}
 		}
+	}
+	for holder, jobs := range leased {
+		holder.outbox = append(holder.outbox, leasedEvents(jobs, holder.terms.GetUniform())...)
 	}
 	s.broadcast()
 }
@@ -65,19 +69,17 @@ func (s *Server) leasedTo(id int64) int {
 	return count
 }
 
-func (s *Server) lease(each *job, holder *session) {
+func (s *Server) lease(each *job, holder *session) *pb.LeasedJob {
 	s.fences++
 	each.State, each.SessionId, each.Fence = pb.JobState_JOB_STATE_LEASED, holder.id, s.fences
 	each.Deliveries++
 	each.LeasedAt = timestamppb.Now()
-	leased := &pb.LeasedJob{
+	return &pb.LeasedJob{
 		Queue: each.GetQueue(), JobId: each.GetJobId(), Fence: each.GetFence(), Kind: each.GetKind(),
 		Payload: each.GetPayload(), Headers: each.GetHeaders(), Priority: each.GetPriority(), Attempt: each.GetAttempt(),
 		Crashes: each.GetCrashes(), Deliveries: each.GetDeliveries(), Checkpoint: each.GetCheckpoint(),
 		MaxAttempts: s.attemptsMax(each), DeadlineTimeLeft: each.GetDeadline(),
 	}
-	event := &pb.LeaseResponse_LeasedJobs{LeasedJobs: &pb.LeasedJobs{Jobs: []*pb.LeasedJob{leased}}}
-	holder.outbox = append(holder.outbox, &pb.LeaseResponse{Event: event})
 }
 
 func (s workerService) Lease(request *pb.LeaseRequest, stream grpc.ServerStreamingServer[pb.LeaseResponse]) error {
@@ -242,11 +244,17 @@ func (s *Server) tell(told *pb.HeldJob, response *pb.HeartbeatResponse) {
 func (s workerService) Report(_ context.Context, request *pb.ReportRequest) (*pb.ReportResponse, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if err := checkReport(request); err != nil {
+		return nil, err
+	}
 	response := &pb.ReportResponse{}
 	for _, outcome := range request.GetOutcomes() {
 		result := &pb.ReportResult{JobId: outcome.GetJobId(), Fence: outcome.GetFence()}
 		result.Status, result.State = s.apply(outcome)
 		response.Results = append(response.Results, result)
+	}
+	for _, column := range request.GetCompleted() {
+		response.Completed = append(response.Completed, s.complete(column))
 	}
 	s.dispatch()
 	return response, nil

@@ -70,26 +70,36 @@ type told struct {
 }
 
 func newJob(base context.Context, leased *pb.LeasedJob) *Job {
+	job := ofSort(base, leased, endOf(leased))
+	job.JobID, job.Fence, job.Payload = leased.GetJobId(), leased.GetFence(), leased.GetPayload()
+	return job
+}
+
+// ofSort makes a job without what is its own: id, fence and payload.
+func ofSort(base context.Context, leased *pb.LeasedJob, endsAt time.Time) *Job {
 	job := &Job{
 		Queue:       leased.GetQueue(),
-		JobID:       leased.GetJobId(),
 		Kind:        leased.GetKind(),
-		Payload:     leased.GetPayload(),
 		Headers:     leased.GetHeaders(),
 		Priority:    int(leased.GetPriority()),
-		Fence:       leased.GetFence(),
 		Attempt:     int(leased.GetAttempt()),
 		Crashes:     int(leased.GetCrashes()),
 		Deliveries:  int(leased.GetDeliveries()),
 		MaxAttempts: int(leased.GetMaxAttempts()),
 		Checkpoint:  leased.GetCheckpoint(),
-	}
-	if left := leased.GetDeadlineTimeLeft(); left != nil {
-		// The server's words for how long; a local monotonic clock only counts it down.
-		job.endsAt = time.Now().Add(left.AsDuration())
+		endsAt:      endsAt,
 	}
 	job.ctx, job.cancel = context.WithCancelCause(base)
 	return job
+}
+
+// endOf a run by its deadline; the zero time without one.
+func endOf(leased *pb.LeasedJob) time.Time {
+	if left := leased.GetDeadlineTimeLeft(); left != nil {
+		// The server's words for how long; a local monotonic clock only counts it down.
+		return time.Now().Add(left.AsDuration())
+	}
+	return time.Time{}
 }
 
 // NewJob makes a job that no server has leased, for tests of handlers.

@@ -77,11 +77,18 @@ func delayed(verb string, cause error, delay time.Duration) error {
 	return &ending{verb: verb, cause: cause, delay: &delay}
 }
 
+// bare is how jobs end that return nothing, as most do; nobody changes it.
+var bare = &pb.JobOutcome_Complete{Complete: &pb.Complete{}}
+
 // complete fills in what a returned result means. One that cannot be kept makes a dead letter.
 func complete(outcome *pb.JobOutcome, result []byte) {
 	if len(result) > resultBytesMax {
 		message := fmt.Sprintf("the result has %d bytes, at most %d can be kept", len(result), resultBytesMax)
 		outcome.Outcome = rejected(&pb.JobError{Type: "ResultTooLarge", Message: message})
+		return
+	}
+	if len(result) == 0 {
+		outcome.Outcome = bare
 		return
 	}
 	outcome.Outcome = &pb.JobOutcome_Complete{Complete: &pb.Complete{Result: result}}

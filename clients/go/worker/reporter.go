@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ const (
 	outcomeRefused  = "OutcomeRefused"
 	reportWaitFirst = 50 * time.Millisecond
 	reportWaitMax   = 2 * time.Second
+	// After so long a server that was older than columns may be another one, or have been upgraded.
+	olderFor = time.Minute
 )
 
 // reporter sends outcomes in batches, until they are answered. What gathers while a call is out goes with the next
@@ -49,8 +52,10 @@ type reporter struct {
 	mutex    sync.Mutex
 	pending  []*pb.JobOutcome
 	callsOut int
-	changed  chan struct{}
-	emptied  chan struct{}
+	// So long outcomes go one by one.
+	olderUntil time.Time
+	changed    chan struct{}
+	emptied    chan struct{}
 }
 
 func (r *reporter) report(outcome *pb.JobOutcome) {
@@ -156,24 +161,39 @@ func (r *reporter) flush(ctx context.Context) bool {
 	}
 }
 
+// send these until they are answered.
 func (r *reporter) send(ctx context.Context, outcomes []*pb.JobOutcome) {
+	if r.serverIsOlder() {
+		r.sendSorted(ctx, outcomes, nil)
+		return
+	}
+	alone, columns := inColumns(outcomes)
+	r.sendSorted(ctx, alone, columns)
+}
+
+// sendSorted sends outcomes one by one, and others in columns.
+func (r *reporter) sendSorted(ctx context.Context, alone []*pb.JobOutcome, columns []*column) {
 	backoff := transport.Backoff{First: reportWaitFirst, Longest: reportWaitMax}
 	for ctx.Err() == nil {
-		response, used, err := r.call(ctx, outcomes)
+		response, used, err := r.call(ctx, alone, columns)
 		switch {
 		case err == nil:
-			r.held.remove(outcomes)
-			for i, outcome := range outcomes {
-				r.onAnswer(outcome, response.GetResults()[i])
-			}
+			r.settle(ctx, alone, columns, response)
 			return
 		case ctx.Err() != nil:
 			return
+		case len(columns) > 0 && errors.Is(err, atlasqueue.ErrInvalidField):
+			// One of them may be refused, or the server be older than columns: one by one it says which.
+			if len(alone) == 0 {
+				r.noteOlder(err)
+			}
+			r.sendSorted(ctx, slices.Concat(alone, outcomesOf(columns)), nil)
+			return
 		case !errors.Is(err, atlasqueue.ErrUnavailable) && !errors.Is(err, atlasqueue.ErrDeadlineExceeded):
-			r.refused(ctx, outcomes, err)
+			r.refused(ctx, slices.Concat(alone, outcomesOf(columns)), err)
 			return
 		}
-		r.log.Warn("report_waits", "outcomes", len(outcomes), "error", err)
+		r.log.Warn("report_waits", "outcomes", len(alone)+len(outcomesOf(columns)), "error", err)
 		there := errors.Is(err, atlasqueue.ErrDatabaseUnavailable) || errors.Is(err, atlasqueue.ErrOverloaded)
 		if len(r.servers.addresses) > 1 || !there {
 			r.servers.leave(used)
@@ -182,8 +202,40 @@ func (r *reporter) send(ctx context.Context, outcomes []*pb.JobOutcome) {
 	}
 }
 
+// settle what an answer says.
+func (r *reporter) settle(ctx context.Context, alone []*pb.JobOutcome, columns []*column, response *pb.ReportResponse) {
+	r.held.remove(alone)
+	for i, outcome := range alone {
+		r.onAnswer(outcome, response.GetResults()[i])
+	}
+	if len(response.GetCompleted()) < len(columns) {
+		r.noteOlder(errors.New("the answer says nothing of them"))
+		r.sendSorted(ctx, outcomesOf(columns), nil)
+		return
+	}
+	for i, each := range columns {
+		r.held.remove(each.outcomes)
+		each.settle(response.GetCompleted()[i], r.onAnswer)
+	}
+}
+
+// noteOlder: a server that is older than columns has stored none of them. Asked in columns again, it would cost two
+// calls instead of one each time.
+func (r *reporter) noteOlder(cause error) {
+	r.log.Warn("columns_not_taken", "error", cause)
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.olderUntil = time.Now().Add(olderFor)
+}
+
+func (r *reporter) serverIsOlder() bool {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return time.Now().Before(r.olderUntil)
+}
+
 // call gives the connection that was used as well, since that may have to be left.
-func (r *reporter) call(ctx context.Context, outcomes []*pb.JobOutcome) (*pb.ReportResponse, *link, error) {
+func (r *reporter) call(ctx context.Context, alone []*pb.JobOutcome, columns []*column) (*pb.ReportResponse, *link, error) {
 	used, err := r.servers.borrow()
 	if err != nil {
 		return nil, nil, err
@@ -192,17 +244,21 @@ func (r *reporter) call(ctx context.Context, outcomes []*pb.JobOutcome) (*pb.Rep
 	id, _ := r.session.named()
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	response, err := pb.NewWorkerServiceClient(used.conn).Report(ctx, &pb.ReportRequest{SessionId: id, Outcomes: outcomes})
+	request := &pb.ReportRequest{SessionId: id, Outcomes: alone}
+	for _, each := range columns {
+		request.Completed = append(request.Completed, each.completed)
+	}
+	response, err := pb.NewWorkerServiceClient(used.conn).Report(ctx, request)
 	if err != nil {
 		return nil, used, atlasqueue.FromRPC(err)
 	}
-	if len(response.GetResults()) != len(outcomes) {
+	if len(response.GetResults()) != len(alone) {
 		return nil, used, errors.New("the server answered another number of results than it was sent outcomes")
 	}
 	return response, used, nil
 }
 
-// refused: one bad outcome takes no other with it. Halves are sent again, and a single one as a failure.
+// refused: one bad outcome takes no other with it. Halves are sent again, one by one, and a single one as a failure.
 func (r *reporter) refused(ctx context.Context, outcomes []*pb.JobOutcome, failure error) {
 	r.log.Error("report_refused", "outcomes", len(outcomes), "error", failure)
 	mendable := errors.Is(failure, atlasqueue.ErrInvalidField) || errors.Is(failure, atlasqueue.ErrMessageTooLarge)
@@ -212,12 +268,12 @@ func (r *reporter) refused(ctx context.Context, outcomes []*pb.JobOutcome, failu
 		// A bug of the server: what is not held any more is given back by the next heartbeat.
 		r.held.remove(outcomes)
 	case len(outcomes) > 1:
-		r.send(ctx, outcomes[:len(outcomes)/2])
-		r.send(ctx, outcomes[len(outcomes)/2:])
+		r.sendSorted(ctx, outcomes[:len(outcomes)/2], nil)
+		r.sendSorted(ctx, outcomes[len(outcomes)/2:], nil)
 	case outcome.GetFail().GetError().GetType() != outcomeRefused:
 		text := cutText(failure.Error(), errorMessageBytesMax)
 		outcome.Outcome = &pb.JobOutcome_Fail{Fail: &pb.Fail{Error: &pb.JobError{Type: outcomeRefused, Message: text}}}
-		r.send(ctx, outcomes)
+		r.sendSorted(ctx, outcomes, nil)
 	default:
 		r.held.remove(outcomes)
 	}

@@ -111,6 +111,9 @@ func applied(request *pb.ReportRequest) *pb.ReportResponse {
 	for range request.GetOutcomes() {
 		response.Results = append(response.Results, &pb.ReportResult{Status: pb.ReportStatus_REPORT_STATUS_APPLIED})
 	}
+	for range request.GetCompleted() {
+		response.Completed = append(response.Completed, &pb.CompletedResult{})
+	}
 	return response
 }
 

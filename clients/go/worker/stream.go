@@ -172,9 +172,9 @@ func (s *stream) watch(ctx context.Context) {
 func (s *stream) handle(response *pb.LeaseResponse) {
 	switch event := response.GetEvent().(type) {
 	case *pb.LeaseResponse_LeasedJobs:
-		jobs := make([]*Job, len(event.LeasedJobs.GetJobs()))
-		for i, leased := range event.LeasedJobs.GetJobs() {
-			jobs[i] = newJob(s.base, leased)
+		jobs, whole := jobsOf(s.base, event.LeasedJobs)
+		if !whole {
+			s.log.Error("columns_differ_in_length", "server", s.servers.address())
 		}
 		s.held.add(jobs)
 		s.onJobs(jobs)

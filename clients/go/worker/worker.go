@@ -137,7 +137,7 @@ func assemble(app *App, chosen settings, addresses []string) *Worker {
 	w.reporter.running = w.executor.running.Load
 	w.stream = &stream{
 		servers: way(), session: w.session, held: w.held, log: w.log, onJobs: w.executor.start,
-		terms: &pb.LeaseRequest{Queues: chosen.queues, Slots: int32(chosen.slots), Worker: chosen.name},
+		terms: &pb.LeaseRequest{Queues: chosen.queues, Slots: int32(chosen.slots), Worker: chosen.name, Uniform: true},
 	}
 	w.heartbeater = &heartbeater{
 		servers: way(), session: w.session, held: w.held, log: w.log, wake: make(chan struct{}, 1),

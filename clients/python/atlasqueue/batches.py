@@ -57,8 +57,10 @@ class _Sort:
         self.payloads: list[bytes] = []
 
 
-def _refuse_what_no_message_holds(job: NewJob) -> None:
-    new_job_to_proto(job, job.job_id or "")
+def _shared(job: NewJob) -> job_pb2.NewJob:
+    message = new_job_to_proto(job, "")
+    message.ClearField("payload")
+    return message
 
 
 class Batch:
@@ -80,38 +82,45 @@ class Batch:
         """Adds a job, unless it is one too many. Raises TypeError and ValueError for what no message can hold."""
         payload, job_id = job.payload, job.job_id
         sort = self._sort_of(job)
-        size = sort.each_bytes + len(payload)
+        size, is_odd = sort.each_bytes, False
+        if type(payload) is not bytes:
+            payload = new_job_to_proto(job, "").payload
+        if job_id:
+            if isinstance(job_id, str) and UUID.fullmatch(job_id):
+                job_id = job_id.lower()
+            else:
+                is_odd = True
+                job_id = new_job_to_proto(job, job_id).job_id
+                size += len(job_id.encode())
+        size += len(payload)
         place = len(self.job_ids)
         if place and (place == BATCH_ITEMS or self._bytes + size > BATCH_BYTES):
             return False
-        if job_id:
-            self._own_ids = True
-            if not (isinstance(job_id, str) and UUID.fullmatch(job_id)):
-                _refuse_what_no_message_holds(job)
-                self._odd_ids = True
-        if type(payload) is not bytes:
-            _refuse_what_no_message_holds(job)
+        self._own_ids = self._own_ids or bool(job_id)
+        self._odd_ids = self._odd_ids or is_odd
         self._bytes += size
-        self.job_ids.append(job_id.lower() if job_id else "")
+        self.job_ids.append(job_id or "")
         sort.places.append(place)
         sort.payloads.append(payload)
         return True
 
     def _sort_of(self, job: NewJob) -> _Sort:
-        headers = job.headers
+        headers, run_at = job.headers, job.run_at
+        shared: object
         try:
             shared = (
-                job.queue, job.kind, job.priority, job.run_at, job.deadline, job.retry_policy,
+                job.queue, job.kind, job.priority, job.deadline, job.retry_policy,
+                # Where clocks are put back two times are equal, an hour apart.
+                (run_at, run_at.fold) if run_at else None,
                 tuple(sorted(headers.items())) if headers else None,
             )  # fmt: skip
             sort = self._sorts.get(shared)
         except (TypeError, AttributeError):
-            _refuse_what_no_message_holds(job)
-            raise
+            # What a message refuses by name, or holds all the same.
+            shared = _shared(job).SerializeToString(deterministic=True)
+            sort = self._sorts.get(shared)
         if sort is None:
-            message = new_job_to_proto(job, "")
-            message.ClearField("payload")
-            sort = self._sorts[shared] = _Sort(message)
+            sort = self._sorts[shared] = _Sort(_shared(job))
         return sort
 
     def make_ids(self) -> None:

@@ -92,7 +92,9 @@ class EnqueueBatchRequest(_message.Message):
 
     @_builtins.property
     def uniform(self) -> _containers.RepeatedCompositeFieldContainer[Global___UniformJobs]:
-        """Jobs by the thousand that differ in id and payload only: the form that costs everybody the least."""
+        """Jobs by the thousand that differ in id and payload only: the form that costs everybody the least. Several of one
+        queue and priority cost as much as the other form, for they are stored in the order of their ids.
+        """
 
     def __init__(
         self,

@@ -138,7 +138,8 @@ type EnqueueBatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 10 000 jobs, those of uniform counted.
 	Jobs []*NewJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	// Jobs by the thousand that differ in id and payload only: the form that costs everybody the least.
+	// Jobs by the thousand that differ in id and payload only: the form that costs everybody the least. Several of one
+	// queue and priority cost as much as the other form, for they are stored in the order of their ids.
 	Uniform       []*UniformJobs `protobuf:"bytes,2,rep,name=uniform,proto3" json:"uniform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
