@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -47,15 +48,20 @@ class Reporter:
             verb="report",
         )
 
-    async def report(self, outcomes: Sequence[Outcome]) -> Sequence[Reported]:
-        """What became of each outcome. A repeat of one that was stored is ALREADY_APPLIED."""
-        self._journal.called_report(len(outcomes))
-        return await self._batcher.submit(outcomes)
+    async def report(self, *told: Sequence[Outcome]) -> Sequence[Sequence[Reported]]:
+        """What became of each outcome of a call, list by list. A repeat of one that was stored is ALREADY_APPLIED.
 
-    async def complete(self, jobs: CompletedJobs) -> Sequence[Reported]:
-        """The same for completes without a result, which come by the thousand."""
-        self._journal.called_report(len(jobs))
-        return await self._batcher.submit_columns(jobs)
+        Completes without a result come by the thousand: as CompletedJobs they stay columns.
+        """
+        self._journal.called_report(sum(map(len, told)))
+        if len(told) == 1:
+            return [await self._submit(told[0])]
+        return await asyncio.gather(*map(self._submit, told))
+
+    async def _submit(self, told: Sequence[Outcome]) -> Sequence[Reported]:
+        if isinstance(told, CompletedJobs):
+            return await self._batcher.submit_columns(told)
+        return await self._batcher.submit(told)
 
     async def close(self) -> None:
         """Waits for the calls that were let in."""

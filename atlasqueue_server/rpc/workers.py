@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -14,7 +13,7 @@ from atlasqueue_server.domain.sessions import CancelAsked, Event, JobsLeased, Pi
 from atlasqueue_server.domain.workers import Workers
 from atlasqueue_server.model import limits
 from atlasqueue_server.model.columns import CompletedJobs
-from atlasqueue_server.model.jobs import Outcome, Reported
+from atlasqueue_server.model.jobs import Outcome
 from atlasqueue_server.rpc import convert_in, convert_out
 from atlasqueue_server.rpc.validate import Checker
 
@@ -108,24 +107,14 @@ class WorkerHandlers:
             convert_in.completed_jobs(check, f"completed[{i}]", told)
             for i, told in enumerate(request.completed)
         ]
-        fences = [o.fence for o in outcomes]
-        for jobs in completed:
-            fences += jobs.fences
-        if completed and len(set(fences)) < len(fences):
-            check.refuse("completed", "names a lease that is named before: once each")
+        fences = _fences(check, outcomes, completed)
         check.raise_if_refused()
-        told = [jobs for jobs in (outcomes, *completed) if jobs]
-        answers = iter(await asyncio.gather(*map(self._report, told)))
+        answers = iter(await self._reporter.report(*filter(len, (outcomes, *completed))))
         self._dispatcher.outcome_stored(session_id, fences)
         response = convert_out.report_response(outcomes, next(answers) if outcomes else ())
         for jobs in completed:
             convert_out.completed_result(jobs, next(answers), response.completed.add())
         return response
-
-    async def _report(self, told: Sequence[Outcome]) -> Sequence[Reported]:
-        if isinstance(told, CompletedJobs):
-            return await self._reporter.complete(told)
-        return await self._reporter.report(told)
 
 
 def _count(check: Checker, request: worker_service_pb2.ReportRequest) -> None:
@@ -136,6 +125,21 @@ def _count(check: Checker, request: worker_service_pb2.ReportRequest) -> None:
     least = 0 if request.completed else 1
     field = "outcomes and completed" if completed else "outcomes"
     check.count(field, len(request.outcomes) + completed, least, most)
+
+
+def _fences(
+    check: Checker, outcomes: Sequence[Outcome], completed: Sequence[CompletedJobs]
+) -> list[int]:
+    """All that a report names. One twice among the outcomes has been refused."""
+    fences = [outcome.fence for outcome in outcomes]
+    if completed:
+        once = len(set(fences))
+        for jobs in completed:
+            fences += jobs.fences
+            once += len(jobs.fences)
+        if len(set(fences)) < once:
+            check.refuse("completed", "must name no lease that is named before: once each")
+    return fences
 
 
 def _response(event: Event, *, uniform: bool) -> worker_service_pb2.LeaseResponse:

@@ -56,18 +56,15 @@ class LeasedRow(NamedTuple):
     @property
     def wire_bytes(self) -> int:
         """What it takes in a message, at most."""
-        beside = len(self.headers_json or "") + len(self.checkpoint or b"")
-        # A lost body has no payload either.
-        return LEASED_JOB_BYTES + len(self.payload or b"") + beside
+        return wire_bytes([self])
 
 
 def wire_bytes(rows: Sequence[LeasedRow]) -> int:
     """What these take in a message, at most."""
     # Most have no headers and no checkpoint; a lost body has no payload either.
-    carried = (_PAYLOAD, _HEADERS, _CHECKPOINT)
-    return LEASED_JOB_BYTES * len(rows) + sum(
-        sum(map(len, filter(None, map(field, rows)))) for field in carried
-    )
+    payloads, checkpoints = (filter(None, map(field, rows)) for field in (_PAYLOAD, _CHECKPOINT))
+    headers = map(str.encode, filter(None, map(_HEADERS, rows)))
+    return LEASED_JOB_BYTES * len(rows) + sum(map(len, chain(payloads, checkpoints, headers)))
 
 
 # As LeasedRow._make, which is a call in Python for each.

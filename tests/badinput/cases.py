@@ -281,6 +281,13 @@ def _repeated(count: int) -> Callable[[Any], list[Any]]:
     return lambda item: [item] * count
 
 
+def _columns(**bad: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Completed jobs that are sound but for some fields."""
+    good = {"queue": QUEUE, "job_ids": b"i" * 16, "fences": [7]}
+    fields = {name: st.just(value) for name, value in good.items()} | bad
+    return st.builds(worker_service_pb2.CompletedJobs, **fields).map(_repeated(1))
+
+
 _ANY_JOB = job_pb2.NewJob(queue=QUEUE, kind="k")
 _OF_QUEUE = "GetQueue PauseQueue ResumeQueue GetDepth ListJobs CancelJobs ListDeadLetters"
 _ONE_JOB = "GetJob CancelJob WatchJob"
@@ -373,6 +380,27 @@ CASES: list[Case] = [
     _case("Heartbeat", "held[0].checkpoint", st.just(b"x" * (64 * 1024 + 1))),
     *_lease("Report", "outcomes[0]"),
     _case("Report", "outcomes", st.just([])),
+    _case("Report", "completed", _columns(queue=NAMES), "completed[0].queue"),
+    _case(
+        "Report",
+        "completed",
+        _columns(fences=outside(1, INT64[1], INT64).map(_repeated(1))),
+        "completed[0].fences",
+    ),
+    _case("Report", "completed", _columns(fences=st.just([])), "completed[0].fences"),
+    _case(
+        "Report",
+        "completed",
+        _columns(job_ids=st.binary(max_size=64).filter(lambda ids: len(ids) != 16)),
+        "completed[0].job_ids",
+    ),
+    # With the outcome that is there, one too many.
+    _case(
+        "Report",
+        "completed",
+        _columns(fences=st.just([7] * 10_000), job_ids=st.just(b"i" * 160_000)),
+        "outcomes and completed",
+    ),
     _case("Report", "session_id", outside(0, INT64[1], INT64)),
     _case("Report", "outcomes[0].complete.result", st.just(b"x" * (256 * 1024 + 1))),
     _case("Report", "outcomes[0].fail.error.type", LONG_TEXTS),

@@ -207,6 +207,11 @@ def test_a_lease_named_twice_is_refused(target: Target) -> None:
         again.job_id = again.job_id.upper()
         getattr(request, field).append(again)
         assert f"{field}[1]" in _fields(target.refusal(request, rpc))
+    # And once more in the other form.
+    request = sound("Report", target.held)
+    one = uuid.UUID(target.held.job_id).bytes
+    request.completed.add(queue=QUEUE, job_ids=one, fences=[target.held.fence])
+    assert list(_fields(target.refusal(request, "Report"))) == ["completed"]
     assert target.rows() == before
 
 
@@ -214,6 +219,7 @@ def test_a_lease_named_twice_is_refused(target: Target) -> None:
     ("rpc", "field", "most"),
     [
         ("Heartbeat", "held", 10_000),
+        ("Report", "completed", 10_000),
         ("PurgeDeadLetters", "job_ids", 10_000),
         ("LeaseOnce", "queues", 100),
     ],
@@ -226,7 +232,7 @@ def test_of_a_list_that_is_too_long_no_item_is_looked_at(
     items = getattr(request, field)
     del items[:]
     for _ in range(most + 1):
-        items.add() if rpc == "Heartbeat" else items.append("")
+        items.add() if rpc in ("Heartbeat", "Report") else items.append("")
     if rpc == "PurgeDeadLetters":
         request.ClearField("filter")
     assert list(_fields(target.refusal(request, rpc))) == [field]

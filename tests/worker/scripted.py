@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,12 +20,14 @@ from atlasqueue.errors import (
     AtlasQueueError,
     DeadlineExceeded,
     InternalError,
+    InvalidField,
     MessageTooLarge,
 )
 from atlasqueue.jobs import to_duration
 from atlasqueue.v1 import worker_service_pb2 as wire
 from atlasqueue.v1 import worker_service_pb2_grpc
 from atlasqueue_worker import JobContext
+from atlasqueue_worker.job import ID_BYTES, leased_together
 from tests.ports import free_port
 
 WITHIN_S = 20.0
@@ -43,7 +46,7 @@ CODES = {
 class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
     """Answers as it was told: a class of error is a refusal, an event is waited for before the next answer. When nothing
     is left, heartbeats are answered and streams stay silent. Reports are refused by `refusals`, one each, and then answered
-    by `status`."""
+    by `status`, in columns by `statuses`."""
 
     def __init__(self) -> None:
         self.heartbeats: list[wire.HeartbeatRequest] = []
@@ -53,6 +56,12 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
         self.leases: list[wire.LeaseRequest] = []
         self.streams: deque[Sequence[wire.LeaseResponse | Refusal | object]] = deque()
         self.reports: list[list[wire.JobOutcome]] = []
+        # Of each report: the fences of its columns, by queue.
+        self.columns: list[dict[str, list[int]]] = []
+        # False: a server that is older than columns.
+        self.reads_columns = True
+        # Of fences in columns, where it is another than `status`.
+        self.statuses: dict[int, wire.ReportStatus] = {}
         self.refusals: deque[Refusal] = deque()
         self.status: wire.ReportStatus = wire.REPORT_STATUS_APPLIED
         self.address = f"127.0.0.1:{free_port()}"
@@ -73,10 +82,25 @@ class Scripted(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Report(self, request: wire.ReportRequest, context: Any) -> Any:
         """One report."""
         self.reports.append(list(request.outcomes))
+        self.columns.append({jobs.queue: list(jobs.fences) for jobs in request.completed})
         if self.refusals:
             await _refuse(context, self.refusals.popleft())
+        if not (request.outcomes or self.reads_columns):
+            await _refuse(context, InvalidField)
         return wire.ReportResponse(
-            results=[wire.ReportResult(status=self.status) for _ in request.outcomes]
+            results=[wire.ReportResult(status=self.status) for _ in request.outcomes],
+            completed=map(self._completed, request.completed) if self.reads_columns else (),
+        )
+
+    def _completed(self, jobs: wire.CompletedJobs) -> wire.CompletedResult:
+        assert len(jobs.job_ids) == ID_BYTES * len(jobs.fences)
+        statuses = {fence: self.statuses.get(fence, self.status) for fence in jobs.fences}
+        return wire.CompletedResult(
+            others=[
+                wire.ReportResult(fence=fence, status=status)
+                for fence, status in statuses.items()
+                if status != wire.REPORT_STATUS_APPLIED
+            ]
         )
 
     async def Lease(self, request: wire.LeaseRequest, context: Any) -> AsyncIterator[Any]:
@@ -134,6 +158,26 @@ def opened(
 def leased(fence: int) -> wire.LeasedJob:
     """A job on the wire."""
     return wire.LeasedJob(queue="q", job_id=f"j{fence}", fence=fence, kind="do")
+
+
+def id_of(fence: int) -> uuid.UUID:
+    """The id of a job in a column."""
+    return uuid.UUID(int=fence)
+
+
+def uniform(*fences: int, **shared: Any) -> wire.UniformLeases:
+    """Jobs of a sort on the wire; the payload of each is its fence."""
+    return wire.UniformLeases(
+        shared=wire.LeasedJob(**{"queue": "q", "kind": "do"} | shared),
+        job_ids=b"".join(id_of(fence).bytes for fence in fences),
+        fences=fences,
+        payloads=[str(fence).encode() for fence in fences],
+    )
+
+
+def jobs_together(*fences: int, **shared: Any) -> list[JobContext]:
+    """Jobs of a sort, as they came from a server."""
+    return leased_together(uniform(*fences, **shared))
 
 
 def brings(*fences: int) -> list[object]:

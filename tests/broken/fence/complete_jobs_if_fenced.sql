@@ -1,10 +1,11 @@
 -- BROKEN on purpose (fence): see tests/broken/__init__.py
 -- complete: leased → succeeded; wins over a cancel request. Guard: the fence.
--- One row: how many moved; ask classify_reports for the others, in a new statement. The ids come sorted,
--- so that two reports lock in one order. LATERAL … LIMIT 1 nails the join order. The delete alone locks: a
+-- One row: how many moved; ask classify_reports for the others, in a new statement. ORDER BY job_id: two
+-- reports lock in one order. LATERAL … LIMIT 1 nails the join order. The delete alone locks: a
 -- row in which cancel was requested while it waited moves as such, or stays for the next try.
 with reported as materialized (
     select * from unnest(%(job_ids)s::uuid[], %(fences)s::bigint[], %(results)s::bytea[]) as u (job_id, fence, result)
+    order by u.job_id
 ),
 held as materialized (
     select k.tid, u.*

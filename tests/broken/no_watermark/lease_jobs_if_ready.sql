@@ -62,7 +62,7 @@ delta as (
     select %(queue)s, -count(*), count(*) from granted having count(*) > 0
 )
 select
-    g.session_id, g.job_id::text, g.fence, g.kind, g.payload, g.headers::text, g.priority, g.attempt,
+    g.session_id, uuid_send(g.job_id), g.fence, g.kind, g.payload, g.headers::text, g.priority, g.attempt,
     g.crashes, g.deliveries, g.deadline_at, g.deadline_ms, g.max_attempts, g.seq, c.data,
     g.waited_s
 from granted g
