@@ -31,6 +31,7 @@ from atlasqueue_server.rpc.codes import REASONS_IN
 from atlasqueue_server.rpc.validate import Checker, are_job_ids, is_job_id, is_name
 
 NIL_ID = bytes(JOB_ID_BYTES)
+NO_NIL_ID = "must not be all zeros"
 # As their _make, which is a call in Python for each.
 _new_job_of = partial(tuple.__new__, NewJob)
 _outcome_of = partial(tuple.__new__, Outcome)
@@ -123,11 +124,8 @@ def uniform_jobs(at: str, told: job_service_pb2.UniformJobs) -> UniformJobs | In
 def unsound_of_uniform(at: str, jobs: UniformJobs, start: int = 0) -> dict[int, InvalidField]:
     """By position: why one of them is refused. The first of them stands at `start`."""
     found: dict[int, list[Violation]] = {}
-    if NIL_ID in jobs.job_ids:
-        size = JOB_ID_BYTES
-        ids = [jobs.job_ids[i * size : (i + 1) * size] for i in range(len(jobs))]
-        for i in (i for i, job_id in enumerate(ids, start) if job_id == NIL_ID):
-            found[i] = [Violation(f"{at}job_ids[{i}]", "must not be all zeros")]
+    for i in _nil_ids(jobs.job_ids):
+        found[start + i] = [Violation(f"{at}job_ids[{start + i}]", NO_NIL_ID)]
     most = limits.PAYLOAD_BYTES_MAX
     if max(map(len, jobs.payloads)) > most:
         sizes = enumerate(map(len, jobs.payloads), start)
@@ -135,6 +133,14 @@ def unsound_of_uniform(at: str, jobs: UniformJobs, start: int = 0) -> dict[int, 
             bound = f"must be at most {most} bytes, is {size}"
             found.setdefault(i, []).append(Violation(f"{at}payloads[{i}]", bound))
     return {i: InvalidField(violations) for i, violations in found.items()}
+
+
+def _nil_ids(job_ids: bytes) -> list[int]:
+    """Where they stand."""
+    if NIL_ID not in job_ids:
+        return []
+    places = range(len(job_ids) // JOB_ID_BYTES)
+    return [i for i in places if job_ids.startswith(NIL_ID, i * JOB_ID_BYTES)]
 
 
 def _latest() -> datetime:
@@ -247,6 +253,8 @@ def completed_jobs(
         check.refuse(f"{at}.fences", f"must be 1 to {limits.INT64_MAX} each")
     if len(job_ids) != JOB_ID_BYTES * len(fences):
         check.refuse(f"{at}.job_ids", f"must hold {JOB_ID_BYTES} bytes for each of the fences")
+    for i in _nil_ids(job_ids):
+        check.refuse(f"{at}.job_ids[{i}]", NO_NIL_ID)
     return CompletedJobs(told.queue, job_ids, fences)
 
 

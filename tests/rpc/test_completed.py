@@ -200,6 +200,7 @@ REFUSED: dict[str, tuple[Build, list[str]]] = {
     "a fence below 0": (column(fences=[1, -1, 2]), ["completed[0].fences"]),
     "a byte too few": (column(job_ids=b"i" * 47), ["completed[0].job_ids"]),
     "an id too many": (column(job_ids=b"i" * 64), ["completed[0].job_ids"]),
+    "a nil id": (column(job_ids=b"i" * 16 + bytes(16) + b"i" * 16), ["completed[0].job_ids[1]"]),
     "ids without fences": (column(fences=[]), ["completed[0].fences", "completed[0].job_ids"]),
     "a lease twice in a column": (lambda jobs: {"completed": [completed([*jobs, jobs[0]])]}, ["completed"]),
     "a lease in two columns": (
