@@ -279,7 +279,7 @@ print(os.read(reader, 36).decode(), ids.new_job_id())
 
 
 def test_a_child_process_draws_other_ids_than_its_parent() -> None:
-    """Random digits are drawn for many ids together; the child had the rest of them, and a lock that nobody gives back."""
+    """Where digits for many ids were drawn ahead the child had the rest of them; and it has a lock that nobody gives back."""
     output = subprocess.run(
         [sys.executable, "-c", FORKS], check=True, capture_output=True, text=True, timeout=60
     )

@@ -14,8 +14,6 @@ import os
 import threading
 import time
 
-# Drawn together: a call of the operating system for each would be a quarter of what an id costs, and give up the GIL.
-RANDOM_IDS = 64
 DIGITS_AN_ID = 16
 # The first two bits of the random part are 10.
 VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
@@ -23,27 +21,11 @@ THREE_DIGITS = [f"{number:03x}" for number in range(4096)]
 
 _lock = threading.Lock()
 _last = 0
-_random = ""
-_used = 0
 
 
 def new_job_id() -> str:
     """A new id in canonical text form; the ids of one process ascend."""
-    global _last, _random, _used
-    with _lock:
-        stamp = time.time_ns() * 4096 // 1_000_000
-        if stamp <= _last:
-            stamp = _last + 1
-        _last = stamp
-        if _used == len(_random):
-            _random, _used = os.urandom(RANDOM_IDS * DIGITS_AN_ID // 2).hex(), 0
-        digits = _random[_used : _used + DIGITS_AN_ID]
-        _used += DIGITS_AN_ID
-    time_digits = f"{stamp:015x}"
-    return (
-        f"{time_digits[:8]}-{time_digits[8:12]}-7{time_digits[12:]}"
-        f"-{VARIANT[digits[0]]}{digits[1:4]}-{digits[4:]}"
-    )
+    return new_job_ids(1)[0]
 
 
 def new_job_ids(count: int) -> list[str]:
@@ -69,12 +51,11 @@ def new_job_ids(count: int) -> list[str]:
     return ids
 
 
-def _forget_random() -> None:
-    """A child process must not draw what its parent draws; and nobody is left to give the lock back."""
-    global _lock, _random, _used
+def _free_lock() -> None:
+    """In a child process nobody is left to give the lock back."""
+    global _lock
     _lock = threading.Lock()
-    _random, _used = "", 0
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_random)
+    os.register_at_fork(after_in_child=_free_lock)
